@@ -1,0 +1,68 @@
+package embedded
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/gofrs/flock"
+)
+
+// lockDir makes dir and takes the exclusive lock on it, which ends with the process at the latest, kill -9 included. The
+// file stays: to remove it would let two processes lock two files of one name.
+func lockDir(dir string) (*flock.Flock, error) {
+	const hint = "(use --data with a directory that this user may write)"
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w %s", dir, err, hint)
+	}
+	path := filepath.Join(dir, "tidings.lock")
+	lock := flock.New(path)
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: lock: %w %s", dir, err, hint)
+	}
+	if !locked {
+		return nil, fmt.Errorf("data directory %s %w by %s", dir, ErrInUse, holder(path))
+	}
+	// The number serves the message only. Where a locked file cannot be written or read by others (Windows), the message
+	// does without.
+	_ = os.WriteFile(path, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o600)
+	return lock, nil
+}
+
+func holder(path string) string {
+	const hint = "(another gateway? stop it, or use --data with another directory)"
+	text, _ := os.ReadFile(path)
+	switch pid, err := strconv.Atoi(string(bytes.TrimSpace(text))); {
+	case err != nil:
+		return "another process " + hint
+	case pid == os.Getpid():
+		return "this process (another server, or one that is still stopping)"
+	default:
+		return fmt.Sprintf("process %d %s", pid, hint)
+	}
+}
+
+// checkPort asks for the address before the store is recovered: the server itself would find out at the end, minutes
+// later for a large store, and tell its log only.
+func checkPort(cfg Config) error {
+	address := cfg.address()
+	l, err := net.Listen("tcp", address)
+	switch {
+	case err == nil:
+		return l.Close()
+	case errors.Is(err, errAddrInUse):
+		return fmt.Errorf("listen %s: %w (is nats-server running? use --nats nats://%s to use it, or another --nats-port)",
+			address, ErrPortTaken, address)
+	default:
+		if errno := syscall.Errno(0); errors.As(err, &errno) {
+			err = errno // without the address and the system call, which net repeats
+		}
+		return fmt.Errorf("listen %s: %w (choose an address of this machine and a port this user may use)", address, err)
+	}
+}

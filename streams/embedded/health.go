@@ -1,0 +1,92 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// awaitReady waits until the server's start has returned, and tells every now and then that recovery goes on.
+func (s *Server) awaitReady(ctx context.Context, held holding, every time.Duration) error {
+	timeout := s.cfg.startTimeout(held)
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	progress := time.NewTicker(every)
+	defer progress.Stop()
+	for began := time.Now(); ; {
+		select {
+		case <-s.started:
+			return s.checkStarted()
+		case <-ctx.Done():
+			return fmt.Errorf("start NATS server: %w", ctx.Err())
+		case <-deadline.C:
+			return fmt.Errorf("NATS server not ready after %s with %d durable consumers and %d MiB of messages in %s (allow a longer start)",
+				timeout, held.durables, held.bytes>>20, s.cfg.Dir)
+		case <-progress.C:
+			s.log.Info().Dur("elapsed", time.Since(began)).Dur("timeout", timeout).
+				Int("durables", held.durables).Int64("bytes", held.bytes).Msg("recovering the JetStream store")
+		}
+	}
+}
+
+// checkStarted: the server reports a failed start to its logger only, and a stream it cannot read not even as an error.
+// Going on without such a stream would make an empty one in its place.
+func (s *Server) checkStarted() error {
+	select {
+	case err := <-s.failed:
+		return err
+	default:
+	}
+	if !s.srv.ReadyForConnections(time.Second) {
+		return errors.New("start NATS server: it does not accept connections")
+	}
+	health := s.srv.Healthz(&server.HealthzOptions{Details: true})
+	for _, e := range health.Errors {
+		dir := filepath.Join(streamsDir(s.cfg.Dir, e.Account), e.Stream)
+		_, err := os.Stat(filepath.Join(dir, "meta.inf")) // without it, what is left of a deleted stream
+		if e.Type == server.HealthzErrorStream && !strings.HasPrefix(e.Stream, ".") && err == nil {
+			return fmt.Errorf("%s (restore %s from a backup, or move it away to start without it)", e.Error, dir)
+		}
+		s.log.Warn().Str("problem", e.Error).Msg("JetStream store")
+	}
+	return nil
+}
+
+// watchHealth ends with ctx or the first fatal error. A check reads the names of the accounts' and streams' directories.
+func (s *Server) watchHealth(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.broken(); err != nil {
+			s.log.Error().Err(err).Msg("the embedded NATS server is of no use any more")
+			s.fail(err)
+			return
+		}
+	}
+}
+
+// broken is about the two states in which the server runs on and stores nothing: JetStream switched off, after a write
+// was refused or the store ran out of resources, and a stream whose file failed.
+func (s *Server) broken() error {
+	health := s.srv.Healthz(&server.HealthzOptions{Details: true})
+	for _, e := range health.Errors {
+		switch {
+		case e.Type == server.HealthzErrorJetStream:
+			return fmt.Errorf("JetStream was switched off by the server (see its errors in the log; is the disk full or read-only?): %s", e.Error)
+		case e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error"):
+			return fmt.Errorf("%s (is the disk full?)", e.Error)
+		}
+	}
+	return nil
+}

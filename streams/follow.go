@@ -1,0 +1,270 @@
+package streams
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// follow reads the stream with one consumer until something is odd about it, or the connection breaks: what was on its way is
+// lost then, messages and answers alike.
+func (t *Tail) follow(ctx context.Context) error {
+	nc := t.stream.nc
+	status := nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
+	defer nc.RemoveStatusListener(status)
+	for !nc.IsConnected() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-status:
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	defer cancel(nil)
+	watcher.Go(func() {
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case s := <-status:
+				if s != nats.CONNECTED {
+					cancel(fmt.Errorf("%w: NATS %s", errAnew, strings.ToLower(s.String())))
+				}
+			}
+		}
+	})
+	err := t.consumeAll(ctx, cancel)
+	return cmp.Or(context.Cause(ctx), err)
+}
+
+func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) error {
+	r, last, err := t.begin(ctx)
+	if err != nil {
+		return err
+	}
+	removals, unsubscribe, err := t.removals(ctx)
+	if err != nil {
+		return err
+	}
+	defer unsubscribe()
+	warm := warming{t: t, ring: r, from: r.position(), to: last}
+	stop, err := t.consume(ctx, r, cancel)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := t.settle(ctx, r, last); err != nil {
+		return err
+	}
+	poll := time.NewTicker(t.cfg.Poll)
+	defer poll.Stop()
+	seen, moved := r.position(), time.Now()
+	var soon <-chan time.Time // looks that are asked for at about the same time are one
+	progress := time.NewTicker(100 * time.Millisecond)
+	defer progress.Stop()
+	for {
+		if warm.done() {
+			progress.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-progress.C:
+			continue
+		case what := <-removals:
+			if err := t.remove(ctx, r, what); err != nil {
+				return err
+			}
+			continue
+		case <-t.kick:
+			if soon == nil {
+				soon = time.After(lookWithin)
+			}
+			continue
+		case <-soon:
+			soon = nil
+		case <-poll.C:
+		}
+		before := r.position() // messages come while the stream is asked
+		st, err := t.stream.State(ctx)
+		if err != nil {
+			return err
+		}
+		if again, err := t.enter(ctx, st, st.Last < before, false); err != nil || again != r {
+			return cmp.Or(err, errAnew)
+		}
+		at := r.position()
+		if at > seen || at >= st.Last {
+			seen, moved = at, time.Now()
+		}
+		if at >= st.Last {
+			continue
+		}
+		if err := t.settle(ctx, r, st.Last); err != nil {
+			return err
+		}
+		if time.Since(moved) > stuckAfter {
+			return fmt.Errorf("%w: nothing came for %s", errAnew, stuckAfter)
+		}
+	}
+}
+
+// begin looks at the stream, and returns the ring to go on with and how far the stream goes.
+func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
+	old, read := t.current(), uint64(0)
+	if old != nil {
+		read = old.position()
+	}
+	st, err := t.stream.State(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.log.Warn().Str("stream", t.stream.name).Msg("the stream was deleted; making it anew")
+		if err := t.stream.ensure(ctx); err != nil {
+			return nil, 0, err
+		}
+		st, err = t.stream.State(ctx)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	wentBack, err := t.wentBack(ctx, st, read)
+	if err != nil {
+		return nil, 0, err
+	}
+	missed := old != nil && st.Expired > read
+	if r, err = t.enter(ctx, st, wentBack, missed); err != nil || r != old {
+		return r, st.Last, err
+	}
+	r.absent(st.Last, st.MaxMsgsPerSubject)
+	// One message alone: the last consumer may have ended for it. Without data and with a header "Status", nats.go takes it for
+	// a word of the server.
+	m, found, err := t.stream.leaderNext(ctx, ">", r.position())
+	if found {
+		t.add(r, &m)
+	}
+	return r, st.Last, err
+}
+
+// settle moves the ring on where the stream's last messages are deleted: nothing will come for those sequences.
+func (t *Tail) settle(ctx context.Context, r *ring, last uint64) error {
+	through := r.position()
+	if through >= last {
+		return nil
+	}
+	next, found, err := t.stream.leaderNext(ctx, ">", through)
+	if err != nil || found && next.Seq <= last {
+		return err // the consumer will bring it
+	}
+	// A server that is stopping finds nothing either: believe it only if the stream still answers.
+	again, err := t.stream.State(ctx)
+	if err != nil {
+		return err
+	}
+	if again.Epoch != r.epoch || again.Last < last {
+		return errAnew
+	}
+	r.advance(last)
+	return nil
+}
+
+// add puts a message behind all others.
+func (t *Tail) add(r *ring, m *Message) {
+	if !canonical(m.Subject) {
+		t.oddLog.Warn().Str("subject", m.Subject).Uint64("seq", m.Seq).
+			Msg("stored for nobody: encode names as the contract says, upper-case hex for all that must be encoded and nothing else")
+	}
+	if m.marker {
+		r.advance(m.Seq)
+		return
+	}
+	r.append(m, t.cfg.Encode)
+}
+
+// consume starts a consumer behind what the ring has. It is cancelled with a cause when a message is missing, when the
+// consumer is gone and when NATS goes silent. Stop waits for the last message to be handled.
+func (t *Tail) consume(ctx context.Context, r *ring, cancel context.CancelCauseFunc) (stop func(), err error) {
+	consumer, err := t.stream.js.CreateConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
+		Name:              "tidings-" + nuid.Next(), // so that an operator knows whose it is
+		Description:       "Tidings gateway: reads the stream into memory",
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       r.position() + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: 30 * time.Second,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tail consumer: %w", explain(err))
+	}
+	// The stream may have been replaced since it was looked at; now it cannot be another than the consumer's.
+	if st, err := t.stream.State(ctx); err != nil || st.Epoch != r.epoch {
+		return nil, cmp.Or(err, errAnew)
+	}
+	var expect uint64 = 1
+	consuming, err := consumer.Consume(func(msg jetstream.Msg) {
+		meta, err := msg.Metadata()
+		if err != nil || meta.Sequence.Consumer != expect {
+			cancel(fmt.Errorf("%w: a message is missing", errAnew))
+			expect = 0 // nothing after it counts
+			return
+		}
+		expect++
+		m := newMessage(meta.Sequence.Stream, msg.Subject(), meta.Timestamp, msg.Headers(), msg.Data())
+		t.add(r, &m)
+	},
+		jetstream.PullMaxBytes(8<<20), jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(10*time.Second),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			cancel(fmt.Errorf("%w: %w", errAnew, err))
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("tail consumer: %w", explain(err))
+	}
+	return func() {
+		closed := consuming.Closed() // asked for later, it would not wait for the message that is being handled
+		consuming.Stop()
+		<-closed
+		// Best effort: it would go by itself after its InactiveThreshold.
+		ctx, done := context.WithTimeout(context.Background(), time.Second)
+		defer done()
+		if t.stream.nc.IsConnected() {
+			_ = t.stream.js.DeleteConsumer(ctx, t.stream.name, consumer.CachedInfo().Name)
+		}
+	}, nil
+}
+
+// warming reports how far the Tail is filled, once a second, until it is.
+type warming struct {
+	t        *Tail
+	ring     *ring
+	from, to uint64
+	last     time.Time
+}
+
+func (w *warming) done() bool {
+	select {
+	case <-w.t.ready:
+		return true
+	default:
+	}
+	at := w.ring.position()
+	if at >= w.to {
+		w.t.log.Info().Uint64("seq", at).Uint64("messages", at-w.from).Msg("warm")
+		close(w.t.ready)
+		return true
+	}
+	if w.last.IsZero() {
+		w.last = time.Now()
+	} else if time.Since(w.last) > time.Second {
+		w.last = time.Now()
+		w.t.log.Info().Msgf("warming: %d of %d messages in memory", at-w.from, w.to-w.from)
+	}
+	return false
+}

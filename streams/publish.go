@@ -1,0 +1,221 @@
+package streams
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// Errors of publishing.
+var (
+	// ErrTooLarge is wrapped where a notification holds more data than the stream takes.
+	ErrTooLarge = errors.New("notification too large")
+	// ErrBadNotification is wrapped where an id, kind, TTL or content type cannot be sent.
+	ErrBadNotification = errors.New("unusable notification")
+)
+
+// Notification is what a backend tells a user.
+type Notification struct {
+	Data        []byte        // any bytes, also none
+	ID          string        // counts once per recipient within the duplicates window; empty: one is made
+	Kind        string        // such as "order.shipped"
+	ContentType string        // text/… keeps data a string that happens to be JSON
+	TTL         time.Duration // at least 1 s; 0: as long as the stream keeps it
+	Traceparent string        // W3C trace context
+}
+
+// Receipt says that the stream has stored a notification.
+type Receipt struct {
+	Seq       uint64
+	ID        string
+	Duplicate bool // the id was there already, with this sequence
+}
+
+// Result is what became of a notification to one of many users.
+type Result struct {
+	User string
+	Receipt
+	Err error
+}
+
+// Publisher stores notifications. It is safe for concurrent use.
+type Publisher struct {
+	js  jetstream.JetStream
+	max int
+	dst string
+}
+
+// NewPublisher returns a publisher to the stream that Config names. It asks nothing of NATS but to publish: the stream need
+// not be visible to it.
+func NewPublisher(nc *nats.Conn, cfg Config) (*Publisher, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	return &Publisher{
+		js:  js,
+		max: cmp.Or(cfg.MaxNotification, DefaultMaxNotification),
+		dst: cmp.Or(cfg.Name, DefaultName),
+	}, nil
+}
+
+// User stores a notification to one user and returns once the stream has acknowledged it. Where the answer is lost it tries
+// again with the same id until ctx is done, so that it is stored once. Errors wrap ErrBadName, ErrTooLarge,
+// ErrBadNotification, those of explain, or ctx's.
+func (p *Publisher) User(ctx context.Context, user string, n Notification) (Receipt, error) {
+	subject, err := UserSubject(user)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return p.publish(ctx, subject, n)
+}
+
+// Topic stores a notification once, to be read by every user whose identity lists the topic.
+func (p *Publisher) Topic(ctx context.Context, topic string, n Notification) (Receipt, error) {
+	subject, err := TopicSubject(topic)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return p.publish(ctx, subject, n)
+}
+
+// Users stores a notification to each of many users, 64 at a time. It returns one result per distinct user, in order.
+func (p *Publisher) Users(ctx context.Context, users []string, n Notification) []Result {
+	if n.ID == "" {
+		n.ID = nuid.Next()
+	}
+	var results []Result
+	seen := map[string]bool{}
+	for _, user := range users {
+		if !seen[user] {
+			seen[user] = true
+			results = append(results, Result{User: user})
+		}
+	}
+	free := make(chan struct{}, 64)
+	for i := range results {
+		free <- struct{}{}
+		go func() {
+			defer func() { <-free }()
+			r := &results[i]
+			r.Receipt, r.Err = p.User(ctx, r.User, n)
+		}()
+	}
+	for range cap(free) {
+		free <- struct{}{}
+	}
+	return results
+}
+
+func (p *Publisher) publish(ctx context.Context, subject string, n Notification) (Receipt, error) {
+	if n.ID == "" {
+		n.ID = nuid.Next()
+	}
+	msg, err := p.message(subject, n)
+	if err != nil {
+		return Receipt{}, err
+	}
+	var failed error // the last that says why, rather than that the time was over
+	for attempt := 0; ; attempt++ {
+		try, cancel := context.WithTimeout(ctx, min(requestTimeout, time.Second<<min(attempt, 10)))
+		ack, err := p.js.PublishMsg(try, msg, jetstream.WithExpectStream(p.dst))
+		cancel()
+		if err == nil {
+			return Receipt{Seq: ack.Sequence, ID: n.ID, Duplicate: ack.Duplicate}, nil
+		}
+		if failed == nil || ctx.Err() == nil {
+			failed = err
+		}
+		if ctx.Err() != nil || !passing(err) {
+			return Receipt{}, notPublished(ctx, subject, failed)
+		}
+		select { // the same id again; full jitter, at most 2 s
+		case <-ctx.Done():
+			return Receipt{}, notPublished(ctx, subject, failed)
+		case <-time.After(rand.N(min(2*time.Second, 50*time.Millisecond<<min(attempt, 10)))):
+		}
+	}
+}
+
+func notPublished(ctx context.Context, subject string, err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeTooLarge {
+		err = fmt.Errorf("%w (its limit is that of --max-notification when it was made): %w", ErrTooLarge, err)
+	}
+	if err = explain(err); ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return fmt.Errorf("publish to %s: %w", subject, err)
+}
+
+// codeTooLarge is the server's "message size exceeds maximum allowed", which nats.go does not name.
+const codeTooLarge = 10054
+
+// passing says whether a publish that failed so may succeed when it is tried again.
+func passing(err error) bool {
+	for _, p := range []error{
+		nats.ErrTimeout, context.DeadlineExceeded, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
+		nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
+	} {
+		if errors.Is(err, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// message checks a notification and puts it into NATS terms.
+func (p *Publisher) message(subject string, n Notification) (*nats.Msg, error) {
+	if len(n.Data) > p.max {
+		return nil, fmt.Errorf("%w: %d bytes of data, the limit is %d (send a reference instead, or raise --max-notification)",
+			ErrTooLarge, len(n.Data), p.max)
+	}
+	if n.TTL != 0 && n.TTL < time.Second {
+		return nil, fmt.Errorf("%w: ttl %s: the least is 1s", ErrBadNotification, n.TTL)
+	}
+	msg := nats.NewMsg(subject)
+	msg.Data = n.Data
+	for _, h := range []struct{ what, name, value string }{
+		{"id", jetstream.MsgIDHeader, n.ID},
+		{"kind", HeaderKind, n.Kind},
+		{"content type", HeaderContentType, n.ContentType},
+		{"traceparent", HeaderTraceparent, n.Traceparent},
+	} {
+		if err := checkHeader(h.what, h.value); err != nil {
+			return nil, err
+		}
+		if h.value != "" {
+			msg.Header.Set(h.name, h.value)
+		}
+	}
+	msg.Header.Set(jetstream.MsgIDHeader, idScope(subject)+n.ID)
+	if n.TTL > 0 {
+		msg.Header.Set(jetstream.MsgTTLHeader, n.TTL.Truncate(time.Second).String())
+	}
+	return msg, nil
+}
+
+// checkHeader refuses what would not arrive as it is: NATS headers are lines, and lose spaces at their ends.
+func checkHeader(what, value string) error {
+	const most = 1024
+	switch {
+	case len(value) > most:
+		return fmt.Errorf("%w: %s of %d bytes, the limit is %d", ErrBadNotification, what, len(value), most)
+	case !utf8.ValidString(value):
+		return fmt.Errorf("%w: %s is not valid UTF-8", ErrBadNotification, what)
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("%w: %s %q holds a control character", ErrBadNotification, what, value)
+	case strings.TrimSpace(value) != value:
+		return fmt.Errorf("%w: %s %q begins or ends with a space", ErrBadNotification, what, value)
+	}
+	return nil
+}

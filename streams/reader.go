@@ -1,0 +1,211 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// ErrReplaced tells a reader that the stream is another one than before: deleted and made anew, restored, or declared so.
+// Its position means nothing any more.
+var ErrReplaced = errors.New("the stream was replaced")
+
+// Source is a subject that a reader may read. One that is named twice counts once, as it was first.
+type Source struct {
+	Subject string
+	After   uint64 // nothing up to this seq is read, whatever the reader's position
+}
+
+// Entry is one message for a reader.
+type Entry struct {
+	Seq   uint64
+	Time  time.Time // when it was stored
+	Frame []byte    // what Encode made of it; shared, not to be changed
+}
+
+// Reader is a position in the stream and the subjects read from there, in stream order. It holds no queue: a reader that
+// lags reads from the stream again what the Tail no longer has. One goroutine uses it; Wake may be read by the same one
+// while it waits. Close it.
+type Reader struct {
+	tail    *Tail
+	ring    *ring
+	pos     uint64
+	sources []source
+	woken   chan struct{}
+	cold    *coldRead // while the position lies before the Tail
+	missed  bool      // guarded by the ring
+	until   time.Time // when a read of the stream gives up
+}
+
+type source struct {
+	Source
+	chain uint32
+	next  uint64 // index of the next entry, as far as known; 0: look for it
+}
+
+// Reader returns a reader of the sources behind the position. The position must be one of the Tail's present epoch, which
+// the caller learns from Mark.
+func (t *Tail) Reader(epoch string, after uint64, sources []Source) (*Reader, error) {
+	r := &Reader{tail: t, ring: t.current(), pos: after, woken: make(chan struct{}, 1)}
+	if r.ring == nil || r.ring.epoch != epoch {
+		return nil, ErrReplaced
+	}
+	r.ring.mu.Lock()
+	defer r.ring.mu.Unlock()
+	r.attach(sources)
+	return r, nil
+}
+
+// Sources replaces what the reader reads. A subject that is new to it is read from the reader's position.
+func (r *Reader) Sources(sources []Source) {
+	r.ring.mu.Lock()
+	defer r.ring.mu.Unlock()
+	r.detach()
+	r.attach(sources)
+	r.cold = nil
+}
+
+func (r *Reader) attach(sources []Source) {
+	r.sources = make([]source, 0, len(sources))
+	for _, s := range sources {
+		id := r.ring.chain(s.Subject)
+		if slices.ContainsFunc(r.sources, func(have source) bool { return have.chain == id }) {
+			continue
+		}
+		c := &r.ring.list[id]
+		c.readers = append(c.readers, r)
+		r.sources = append(r.sources, source{Source: s, chain: id})
+	}
+}
+
+func (r *Reader) detach() {
+	for _, s := range r.sources {
+		c := &r.ring.list[s.chain]
+		if i := slices.Index(c.readers, r); i >= 0 {
+			last := len(c.readers) - 1
+			c.readers[i], c.readers[last] = c.readers[last], nil
+			c.readers = c.readers[:last]
+		}
+		r.ring.release(s.chain)
+	}
+	r.sources = nil
+}
+
+// Close ends the reader. Frames that it returned stay valid.
+func (r *Reader) Close() {
+	r.ring.mu.Lock()
+	defer r.ring.mu.Unlock()
+	r.detach()
+}
+
+// Position is how far the reader has read: everything of its sources up to there was returned. It moves with the stream also where
+// nothing comes for the reader, at its next Read.
+func (r *Reader) Position() uint64 { return r.pos }
+
+// Wake is sent to when there may be more to read.
+func (r *Reader) Wake() <-chan struct{} { return r.woken }
+
+func (r *Reader) wake() {
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Read appends to dst up to most entries behind the position and moves it. Fewer, and no error: the reader has caught up with
+// the Tail, and returned at once. Older positions are read from the stream in batches, which takes as long as the stream
+// does; then there can be an error, of NATS or of ctx, beside entries that came before it. The position stays behind what was
+// returned, and the caller may try again. ErrReplaced and ErrMissed are final.
+func (r *Reader) Read(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
+	full := len(dst) + most
+	for {
+		var behind bool
+		var err error
+		dst, behind, err = r.readTail(dst, full-len(dst))
+		if err != nil || !behind {
+			return dst, err
+		}
+		dst, err = r.readCold(ctx, dst, full-len(dst))
+		if err != nil || len(dst) == full {
+			return dst, err
+		}
+	}
+}
+
+// SetDeadline has reads of the stream give up at that time with an error that is context.DeadlineExceeded, for a caller with other
+// things to do. The next Read goes on where it was. What is in memory is read in no time.
+func (r *Reader) SetDeadline(until time.Time) { r.until = until }
+
+func (r *Reader) readCold(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
+	if r.cold == nil {
+		r.cold = r.newColdRead()
+	}
+	if !r.until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, r.until)
+		defer cancel()
+	}
+	return r.cold.read(ctx, dst, most)
+}
+
+// readTail reads from memory; behind says that the position lies before it.
+func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err error) {
+	g := r.ring
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	switch {
+	case g.over != nil:
+		return dst, false, g.over
+	case r.missed:
+		return dst, false, ErrMissed
+	case !g.covers(r.pos):
+		return dst, true, nil
+	}
+	r.cold = nil
+	now := g.now().UnixNano()
+	for n := 0; n < most; {
+		best := -1
+		var index uint64
+		for i := range r.sources {
+			if next := r.find(&r.sources[i]); next != 0 && (best < 0 || next < index) {
+				best, index = i, next
+			}
+		}
+		if best < 0 {
+			r.pos = max(r.pos, g.through)
+			return dst, false, nil
+		}
+		e := g.at(index)
+		r.sources[best].next = e.next
+		r.pos = e.seq
+		if !g.gone(e, now) {
+			dst = append(dst, Entry{Seq: e.seq, Time: time.Unix(0, e.time), Frame: g.frame(index)})
+			n++
+		}
+	}
+	return dst, false, nil
+}
+
+// find returns the index of the source's next entry behind the position, or 0. Where it is not known from the entry before,
+// it is found from the newest backwards, a step for each message that is waiting.
+func (r *Reader) find(s *source) uint64 {
+	g := r.ring
+	c := &g.list[s.chain]
+	after := max(r.pos, s.After)
+	if c.last == 0 || g.at(c.last).seq <= after {
+		s.next = 0
+		return 0
+	}
+	if s.next >= g.first && s.next >= c.first && g.at(s.next).seq > after {
+		return s.next
+	}
+	s.next = c.last
+	for {
+		prev := g.at(s.next).prev
+		if prev < c.first || prev == 0 || g.at(prev).seq <= after {
+			return s.next
+		}
+		s.next = prev
+	}
+}

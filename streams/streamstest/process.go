@@ -1,0 +1,147 @@
+package streamstest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// childEnv holds the config of a child process as JSON; it is what makes a process a child.
+const childEnv = "TIDINGS_TEST_SERVER"
+
+const readyLine = "streamstest: ready"
+
+// A Process is a nats-server in a process of its own: this test binary, started again.
+type Process struct {
+	endpoint
+	tb testing.TB
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd // nil while it does not run
+	paused bool
+	stdin  io.WriteCloser // the child stops when this ends, be it by our death
+	log    *bytes.Buffer  // of the newest child; written by it until cmd.Wait has returned
+}
+
+// RunProcess starts a nats-server in a child process, with the options of Run. TestMain must call Main.
+func RunProcess(tb testing.TB, opts ...Option) *Process {
+	tb.Helper()
+	p := &Process{endpoint: endpoint{newConfig(tb, opts)}, tb: tb}
+	tb.Cleanup(func() {
+		p.Kill()
+		if tb.Failed() {
+			tb.Logf("log of the server process at %s:\n%s", p.URL(), p.log)
+		}
+	})
+	p.Restart()
+	return p
+}
+
+// Kill ends the process with SIGKILL. To end it twice is no error.
+func (p *Process) Kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end(0)
+}
+
+// Stop shuts the server down as a SIGTERM would; what has not ended after 10 s is killed.
+func (p *Process) Stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end(10 * time.Second)
+}
+
+// end is called with mu held.
+func (p *Process) end(grace time.Duration) {
+	cmd := p.cmd
+	if cmd == nil {
+		return
+	}
+	p.cmd, p.paused = nil, false
+	if grace == 0 {
+		_ = cmd.Process.Kill() // before the end of its stdin could stop it
+	}
+	p.stdin.Close()
+	timer := time.AfterFunc(grace, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	_ = cmd.Wait() // it was killed: that is no error
+}
+
+// Restart starts the process again, with the same port and directory; it stops it first if it runs.
+func (p *Process) Restart() {
+	p.tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end(10 * time.Second)
+	if err := p.start(); err != nil {
+		p.tb.Fatalf("start nats-server process: %v\n%s", err, p.log)
+	}
+}
+
+func (p *Process) start() error {
+	spec, err := json.Marshal(p.cfg)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	// Without Main in TestMain the child would run all tests again, and each its own children.
+	cmd := exec.Command(self, "-test.run=^$")
+	cmd.Env = append(os.Environ(), childEnv+"="+string(spec))
+	cmd.SysProcAttr = dieWithParent()
+	p.log = &bytes.Buffer{}
+	cmd.Stderr = p.log
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd, p.stdin = cmd, stdin
+
+	timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if strings.TrimSpace(line) == readyLine {
+		return nil
+	}
+	p.end(0)
+	if line != "" {
+		return fmt.Errorf("the child said %q; does TestMain call streamstest.Main?", line)
+	}
+	return fmt.Errorf("the child did not get ready: %w", err)
+}
+
+// serve is the child process. Its log goes to stderr.
+func serve(spec string) int {
+	var cfg config
+	if err := json.Unmarshal([]byte(spec), &cfg); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	srv, err := launch(cfg, &serverLog{out: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(readyLine)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	srv.Shutdown()
+	srv.WaitForShutdown()
+	return 0
+}

@@ -1,0 +1,52 @@
+//go:build unix
+
+package streamstest
+
+import (
+	"errors"
+	"syscall"
+)
+
+// Pause stops the process with SIGSTOP: its connections stay, and nobody answers. It returns when the process has stopped.
+func (p *Process) Pause() {
+	p.tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.paused {
+		return
+	}
+	p.signal(syscall.SIGSTOP)
+	p.paused = true
+	// The signal only asks. The wait also ends if the process dies of something else; end copes with that.
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			p.tb.Fatalf("server process: paused, but not stopped: %v", err)
+		}
+		return
+	}
+}
+
+// Resume continues it with SIGCONT.
+func (p *Process) Resume() {
+	p.tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.signal(syscall.SIGCONT)
+	p.paused = false
+}
+
+// signal is called with mu held.
+func (p *Process) signal(sig syscall.Signal) {
+	p.tb.Helper()
+	if p.cmd == nil {
+		p.tb.Fatalf("%s to a server process that does not run", sig)
+	}
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.tb.Fatalf("%s: %v", sig, err)
+	}
+}

@@ -1,0 +1,123 @@
+// Package streamstest gives tests real NATS servers: in this process (Run), or in a child process that can be killed and
+// paused (RunProcess), and a TCP proxy between client and server that cuts, stalls and slows (RunProxy). They are plain
+// nats-servers with the server's own defaults, as somebody else would run them. Everything is gone when the test ends.
+//
+// A package that uses RunProcess, or wants its tests checked for leaked goroutines, has
+//
+//	func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks) }
+package streamstest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+)
+
+// Main is what TestMain calls. It runs the tests and then the checks, and exits; a check that returns an error fails a
+// run that passed. In the child process of RunProcess it serves instead.
+func Main(m *testing.M, checks ...func() error) {
+	if spec, ok := os.LookupEnv(childEnv); ok {
+		os.Exit(serve(spec))
+	}
+	code := m.Run()
+	for _, check := range checks {
+		if code != 0 {
+			break
+		}
+		if err := check(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// NoLeaks is a check for Main: no goroutine is left after the tests.
+func NoLeaks() error { return goleak.Find() }
+
+// Eventually polls cond, at first every 2 ms and then up to every 50 ms, until it returns nil. After timeout the test
+// fails with its last error.
+func Eventually(tb testing.TB, timeout time.Duration, cond func() error) {
+	tb.Helper()
+	deadline := time.Now().Add(timeout)
+	for pause := 2 * time.Millisecond; ; pause = min(pause*3/2, 50*time.Millisecond) {
+		err := cond()
+		if err == nil {
+			return
+		}
+		if time.Now().Add(pause).After(deadline) {
+			tb.Fatalf("not within %s: %v", timeout, err)
+		}
+		time.Sleep(pause)
+	}
+}
+
+// endpoint is what Server and Process have in common: the address, which stays over restarts.
+type endpoint struct {
+	cfg config
+}
+
+// URL of the server. It stays the same over restarts.
+func (e *endpoint) URL() string { return "nats://" + loopback(e.cfg.Port) }
+
+// Dir is the store directory.
+func (e *endpoint) Dir() string { return e.cfg.Dir }
+
+// Connect returns a connection that comes again for ever, every 20 ms, and is closed when the test ends.
+func (e *endpoint) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
+	tb.Helper()
+	return Connect(tb, e.URL(), opts...)
+}
+
+// JetStream is that of a new connection.
+func (e *endpoint) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetStream {
+	tb.Helper()
+	js, err := jetstream.New(e.Connect(tb, opts...))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return js
+}
+
+// Connect is Server.Connect for any address, such as a proxy's.
+func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
+	tb.Helper()
+	opts = append([]nats.Option{
+		nats.Name(tb.Name()),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(20 * time.Millisecond),
+		nats.ReconnectJitter(5*time.Millisecond, 5*time.Millisecond),
+	}, opts...)
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		tb.Fatalf("connect to %s: %v", url, err)
+	}
+	tb.Cleanup(nc.Close)
+	return nc
+}
+
+// freePort lies below the ranges from which systems take ports for outgoing connections: while a server is down, nobody
+// is given its port by chance, and no client that dials it again and again connects to itself.
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	for range 1000 {
+		port := 20_000 + rand.IntN(12_000)
+		l, err := net.Listen("tcp", loopback(port))
+		if err == nil {
+			l.Close()
+			return port
+		}
+	}
+	tb.Fatal("no free port between 20000 and 32000")
+	return 0
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -1,0 +1,176 @@
+package streams
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+)
+
+// TailConfig says how much of the stream is kept in memory, and as what.
+type TailConfig struct {
+	// Encode appends what readers get of a message to dst. It is called once for each message in the Tail.
+	Encode   func(dst []byte, m *Message) []byte
+	MaxBytes int64         // of the encoded messages, 64 bytes more for each: 256 MiB
+	Poll     time.Duration // how often the stream is looked at, whatever comes: 2 s
+	Logger   zerolog.Logger
+}
+
+// Tail is the newest part of the stream in memory. It reads the stream once, in order, with a consumer of its own, for
+// all readers of the process.
+type Tail struct {
+	stream *Stream
+	cfg    TailConfig
+	log    zerolog.Logger
+	oddLog zerolog.Logger // of what others did wrong: a line a minute
+
+	marks     chan chan<- markResult
+	kick      chan struct{} // look at the stream now
+	ready     chan struct{} // closed once warm
+	coldSlots chan struct{}
+	replicas  atomic.Int32
+	onReplace func(epoch string) // of Cursors
+
+	mu   sync.Mutex
+	ring *ring // of the present epoch; nil before the stream was first seen
+}
+
+type markResult struct {
+	State
+	err error
+}
+
+// errAnew ends one consumer, so that the next begins with a look at the stream.
+var errAnew = errors.New("the consumer must be made anew")
+
+const (
+	coldReads  = 8 // at the same time, so that live delivery does not suffer
+	lookWithin = 20 * time.Millisecond
+	stuckAfter = 5 * time.Second // without a message that the stream has
+
+	newEpochWithin = 500 * time.Millisecond
+)
+
+// NewTail returns a Tail; Run fills it.
+func NewTail(s *Stream, cfg TailConfig) *Tail {
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 256<<20)
+	cfg.Poll = cmp.Or(cfg.Poll, 2*time.Second)
+	return &Tail{
+		stream: s, cfg: cfg, log: cfg.Logger, oddLog: cfg.Logger.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
+		marks: make(chan chan<- markResult), kick: make(chan struct{}, 1), ready: make(chan struct{}),
+		coldSlots: make(chan struct{}, coldReads),
+	}
+}
+
+// Ready is closed once the Tail holds what the stream held when Run began, as far as it fits.
+func (t *Tail) Ready() <-chan struct{} { return t.ready }
+
+// Run reads the stream until ctx is done. Where NATS is away it waits; readers keep what is in memory meanwhile.
+func (t *Tail) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { t.answerMarks(ctx); return nil })
+	g.Go(func() error {
+		const least, most = 50 * time.Millisecond, 2 * time.Second
+		for delay := least; ctx.Err() == nil; {
+			err := t.follow(ctx)
+			if ctx.Err() != nil {
+				break
+			}
+			if delay = min(most, 2*delay); errors.Is(err, errAnew) {
+				delay = least
+			}
+			t.log.Warn().Err(err).Dur("again_in", delay).Msg("reading the stream was interrupted")
+			select {
+			case <-ctx.Done():
+			case <-time.After(delay):
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// Mark returns the state of the stream at an instant after the call. Calls at the same time share one request. Until it is
+// known that everything up to its Last has been read, a connection is not live.
+func (t *Tail) Mark(ctx context.Context) (State, error) {
+	answer := make(chan markResult, 1)
+	select {
+	case t.marks <- answer:
+	case <-ctx.Done():
+		return State{}, ctx.Err()
+	}
+	select {
+	case m := <-answer:
+		return m.State, m.err
+	case <-ctx.Done():
+		return State{}, ctx.Err()
+	}
+}
+
+func (t *Tail) answerMarks(ctx context.Context) {
+	for {
+		var waiting []chan<- markResult
+		select {
+		case <-ctx.Done():
+			return
+		case w := <-t.marks:
+			waiting = append(waiting, w)
+		}
+		for more := true; more; {
+			select {
+			case w := <-t.marks:
+				waiting = append(waiting, w)
+			default:
+				more = false
+			}
+		}
+		st, err := t.stream.State(ctx)
+		if r := t.current(); err == nil && r != nil && r.epoch != st.Epoch {
+			t.look()
+		}
+		for _, w := range waiting {
+			w <- markResult{st, err}
+		}
+	}
+}
+
+// Reached returns a channel that is closed once the Tail has read the stream up to seq, or the epoch is over, which Read
+// then tells.
+func (t *Tail) Reached(epoch string, seq uint64) <-chan struct{} {
+	r := t.current()
+	if r == nil || r.epoch != epoch {
+		over := make(chan struct{})
+		close(over)
+		return over
+	}
+	if r.position() < seq {
+		t.look() // what was deleted at the stream's end never comes
+	}
+	return r.wait(seq)
+}
+
+func (t *Tail) look() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Tail) current() *ring {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ring
+}
+
+// Epoch is the epoch that the Tail reads; empty before the stream was first seen.
+func (t *Tail) Epoch() string {
+	if r := t.current(); r != nil {
+		return r.epoch
+	}
+	return ""
+}

@@ -1,0 +1,165 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// Users lists and forgets users: what an operator asks of the stream.
+type Users struct {
+	stream *Stream
+	store  *durables
+}
+
+// Users returns the users of the stream.
+func (s *Stream) Users() *Users {
+	return &Users{stream: s, store: &durables{stream: s, replicas: s.cfg.CursorReplicas}}
+}
+
+// List returns every cursor, by user and device. It asks the server about all of them: 0.7 s for 3,000.
+func (u *Users) List(ctx context.Context) ([]CursorState, error) {
+	all, err := u.store.list(ctx, func(CursorState) bool { return true })
+	sort.Slice(all, func(i, j int) bool {
+		if all[i].User != all[j].User {
+			return all[i].User < all[j].User
+		}
+		return all[i].Device < all[j].Device
+	})
+	return all, err
+}
+
+// Forget removes a user's cursors, and the notifications on the user's subject too where messages says so. A connected user is not
+// disconnected by it, and gets a cursor again at the next acknowledgement. It returns how many cursors and messages went.
+func (u *Users) Forget(ctx context.Context, user string, messages bool) (cursors int, purged uint64, err error) {
+	subject, err := UserSubject(user)
+	if err != nil {
+		return 0, 0, err
+	}
+	all, err := u.store.list(ctx, func(st CursorState) bool { return st.User == user })
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, st := range all {
+		if err := u.store.remove(ctx, st); err != nil {
+			return cursors, 0, err
+		}
+		cursors++
+	}
+	if !messages {
+		return cursors, 0, nil
+	}
+	stream, err := u.stream.js.Stream(ctx, u.stream.name)
+	if err != nil {
+		return cursors, 0, fmt.Errorf("purge: %w", explain(err))
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject)) // nats.go does not tell how many a purge took
+	if err != nil {
+		return cursors, 0, fmt.Errorf("purge: %w", explain(err))
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		return cursors, 0, fmt.Errorf("purge %s: %w", subject, explain(err))
+	}
+	return cursors, info.State.Subjects[subject], nil
+}
+
+// Janitor removes the cursors of users who never came back, once an hour, until ctx is done.
+type Janitor struct {
+	stream *Stream
+	store  *durables
+	every  time.Duration
+	log    zerolog.Logger
+}
+
+// NewJanitor returns the janitor of the stream's cursors.
+func NewJanitor(s *Stream, log zerolog.Logger) *Janitor {
+	return &Janitor{stream: s, store: &durables{stream: s, replicas: s.cfg.CursorReplicas}, every: time.Hour, log: log}
+}
+
+// Run sweeps until ctx is done.
+func (j *Janitor) Run(ctx context.Context) error {
+	tick := time.NewTicker(j.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if removed, err := j.Sweep(ctx); err != nil && ctx.Err() == nil {
+				j.log.Warn().Err(err).Msg("sweeping cursors")
+			} else if removed > 0 {
+				j.log.Info().Int("removed", removed).Msg("removed cursors of users who are long gone")
+			}
+		}
+	}
+}
+
+// Sweep removes every cursor whose position and topics_from have both lain before the stream's first message for longer
+// than MaxAge: all that its user could have missed is gone. So does one of an epoch that was over by then. Since when is
+// written into the cursor's own metadata, with the position that it goes for, so that gateways share it and a cursor that moves
+// is safe. A cursor that fails does not keep the others.
+func (j *Janitor) Sweep(ctx context.Context) (removed int, err error) {
+	st, err := j.stream.State(ctx)
+	if err != nil || st.MaxAge <= 0 {
+		return 0, err
+	}
+	stale, err := j.store.list(ctx, func(cur CursorState) bool {
+		return cur.Epoch != st.Epoch || cur.Seq < st.Expired && cur.TopicsFrom < st.Expired
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, cur := range stale {
+		since, known := staleSince(cur)
+		var failed error
+		switch {
+		case !known:
+			failed = j.markStale(ctx, cur, st.Now)
+		case st.Now.Sub(since) > st.MaxAge:
+			now, err := j.store.read(ctx, cur.CursorID) // the listing may be minutes old
+			switch {
+			case errors.Is(err, errNoCursor):
+			case err != nil:
+				failed = err
+			case now.Seq == cur.Seq && now.stale == cur.stale:
+				if failed = j.store.remove(ctx, cur); failed == nil {
+					removed++
+				}
+			}
+		}
+		err = errors.Join(err, failed)
+		if errors.Is(failed, context.DeadlineExceeded) || ctx.Err() != nil {
+			break // NATS is away
+		}
+	}
+	return removed, err
+}
+
+func staleSince(cur CursorState) (time.Time, bool) {
+	seq, at, _ := strings.Cut(cur.stale, "@")
+	since, err := time.Parse(time.RFC3339, at)
+	return since, err == nil && seq == strconv.FormatUint(cur.Seq, 10)
+}
+
+func (j *Janitor) markStale(ctx context.Context, cur CursorState, now time.Time) error {
+	consumer, err := j.stream.js.Consumer(ctx, j.stream.name, cur.name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil
+	}
+	if err != nil {
+		return explain(err)
+	}
+	cfg := consumer.CachedInfo().Config
+	cfg.Metadata[metadataStale] = fmt.Sprintf("%d@%s", cur.Seq, now.UTC().Format(time.RFC3339))
+	if _, err := j.stream.js.UpdateConsumer(ctx, j.stream.name, cfg); err != nil {
+		return fmt.Errorf("mark cursor %s: %w", cur.CursorID, explain(err))
+	}
+	return nil
+}
