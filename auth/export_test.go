@@ -1,0 +1,12 @@
+package auth
+
+import "context"
+
+// ParseReply lets tests and the fuzzer read replies without a server.
+var ParseReply = parseReply
+
+// SetPause replaces the pause before the second try.
+func (r *Requester) SetPause(pause func(ctx context.Context)) { r.pause = pause }
+
+// TurnedAway counts the questions that found the queue full.
+func (r *Responder) TurnedAway() int64 { return r.stats.turnedAway.Load() }

@@ -1,0 +1,150 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+)
+
+// RequesterConfig configures a [Requester]. The zero value is ready to use.
+type RequesterConfig struct {
+	// Subject to ask on; empty: [DefaultSubject].
+	Subject string
+	// Timeout of one Authenticate, waiting and a second try included; 0: 3 s.
+	Timeout time.Duration
+	// MaxInFlight bounds the questions asked and not yet answered, so that a storm of connections against a slow
+	// responder does not pile up; further ones wait, within their Timeout. 0: 1,024.
+	MaxInFlight int
+}
+
+// Requester asks over NATS. It is safe for concurrent use and starts nothing.
+type Requester struct {
+	// Static after construction.
+	nc      *nats.Conn
+	subject string
+	timeout time.Duration
+	slots   chan struct{}
+	pause   func(ctx context.Context) // before the second try
+}
+
+// NewRequester returns a Requester on nc, which stays its owner's to close.
+func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
+	if cfg.Subject == "" {
+		cfg.Subject = DefaultSubject
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 3 * time.Second
+	}
+	if cfg.MaxInFlight <= 0 {
+		cfg.MaxInFlight = 1024
+	}
+	// A mean of 250 ms, or less where the second try would not fit into the timeout.
+	mean := min(250*time.Millisecond, cfg.Timeout/4)
+	return &Requester{
+		nc:      nc,
+		subject: cfg.Subject,
+		timeout: cfg.Timeout,
+		slots:   make(chan struct{}, cfg.MaxInFlight),
+		pause:   func(ctx context.Context) { sleep(ctx, mean/2+rand.N(mean+1)) },
+	}
+}
+
+var (
+	errNotConnected = errors.New("not connected to NATS")
+	errCrowded      = errors.New("too many questions wait for an answer already")
+)
+
+// Authenticate asks once, and a second time after a short pause if surely nobody got the question: nobody
+// listened, or NATS was away. A question that may have been read is never repeated, for a token may be good for
+// one use. Costs one round trip. If NATS goes away meanwhile it waits on, for the answer still comes if the connection
+// is back before Timeout.
+//
+// The error is a *[Refusal] (code token_too_large without asking, if the server would not carry it),
+// [ErrUnavailable], [ErrBadReply], or wraps ctx's; a deadline of ctx's own is ErrUnavailable too.
+func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, error) {
+	asking, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-asking.Done():
+		return Identity{}, r.failure(ctx, errCrowded)
+	}
+	answer, err := r.ask(asking, req)
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNotConnected) {
+		r.pause(asking)
+		answer, err = r.ask(asking, req)
+	}
+	if err != nil {
+		return Identity{}, r.failure(ctx, err)
+	}
+	return parseAnswer(answer)
+}
+
+func (r *Requester) ask(ctx context.Context, req Request) (*nats.Msg, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// While NATS is away nats.go would keep the question, and ask it when nobody waits for the answer any more.
+	if !r.nc.IsConnected() {
+		return nil, errNotConnected
+	}
+	msg := req.message(r.subject)
+	// nats.go would refuse it as well, but keeps a little of every request it refused (1.55.0).
+	if limit := r.nc.MaxPayload(); int64(msg.Size()-len(msg.Subject)) > limit {
+		return nil, &Refusal{Code: "token_too_large", Message: fmt.Sprintf("at most %d bytes with headers", limit)}
+	}
+	return r.nc.RequestMsgWithContext(ctx, msg)
+}
+
+// failure says what err means to the caller, whose context is ctx.
+func (r *Requester) failure(ctx context.Context, err error) error {
+	var refusal *Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%w: ask %s: %w", ErrUnavailable, r.subject, ctx.Err())
+	case ctx.Err() != nil:
+		return fmt.Errorf("auth: ask %s: %w", r.subject, ctx.Err())
+	case errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: nobody listens on %s (start a responder, or ask on the subject of yours)",
+			ErrUnavailable, r.subject)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: nothing on %s within %v (is the responder slow, or does NATS forbid the subject?)",
+			ErrUnavailable, r.subject, r.timeout)
+	default:
+		return fmt.Errorf("%w: ask %s: %w", ErrUnavailable, r.subject, err)
+	}
+}
+
+// parseAnswer reads a reply that may be a micro service's error. The JSON body rules where it says no. Without it,
+// 5xx and 429 are the responder's trouble and not the token's: come again. Any other code is a no that we cannot
+// read. An error reply admits nobody, whatever its body says.
+func parseAnswer(msg *nats.Msg) (Identity, error) {
+	id, err := parseReply(msg.Data)
+	code, text := msg.Header.Get(micro.ErrorCodeHeader), msg.Header.Get(micro.ErrorHeader)
+	var refusal *Refusal
+	if code == "" && text == "" || errors.As(err, &refusal) {
+		return id, err
+	}
+	kind := ErrBadReply
+	if code == "429" || len(code) == 3 && code[0] == '5' {
+		kind = ErrUnavailable
+	}
+	return Identity{}, fmt.Errorf("%w: the responder failed: %q %q", kind, clip(code, maxCode), clip(text, maxMessage))
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
