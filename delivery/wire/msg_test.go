@@ -1,0 +1,160 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+func TestAppendMsgData(t *testing.T) {
+	deep := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
+	for name, c := range map[string]struct{ contentType, data, want string }{
+		"object":             {"", `{"a":1}`, `"data":{"a":1}`},
+		"order and spaces":   {"", `{"b": 1, "a" :2}`, `"data":{"b": 1, "a" :2}`},
+		"large number":       {"", `12345678901234567890.10`, `"data":12345678901234567890.10`},
+		"null":               {"", `null`, `"data":null`},
+		"JSON string":        {"", `"a<b\u00e9"`, `"data":"a<b\u00e9"`},
+		"space around":       {"", " \t{}  ", `"data":{}`},
+		"pretty-printed":     {"", "{\r\n\t\"a b\": [\n1,\n2\n]\n}\n", `"data":{"a b":[1,2]}`},
+		"line separator":     {"", "\"\u2028\"", "\"data\":\"\u2028\""},
+		"lone surrogate":     {"", `"\ud800"`, `"data":"\ud800"`},
+		"empty":              {"", "", `"data":""`},
+		"only space":         {"", " ", `"data":" "`},
+		"text":               {"", "hello", `"data":"hello"`},
+		"text, control":      {"", "a\x00\r\n\"\\b", `"data":"a\u0000\r\n\"\\b"`},
+		"text, emoji":        {"", "ok 👍", `"data":"ok 👍"`},
+		"invalid JSON":       {"application/json", `{"a":1`, `"data":"{\"a\":1"`},
+		"two JSON values":    {"application/json", `{}{}`, `"data":"{}{}"`},
+		"byte order mark":    {"", "\ufeff{}", "\"data\":\"\ufeff{}\""},
+		"text/plain JSON":    {"text/plain", `{"a":1}`, `"data":"{\"a\":1}"`},
+		"TEXT/Html number":   {"TEXT/Html; charset=utf-8", `7`, `"data":"7"`},
+		"textual is no text": {"textual/json", `7`, `"data":7`},
+		"text is no text/":   {"text", `7`, `"data":7`},
+		"binary":             {"", "\x00\xff", `"data_b64":"AP8="`},
+		"binary text":        {"text/plain", "gr\xfc\xdfe", `"data_b64":"Z3L832U="`},
+		"JSON, bad UTF-8":    {"application/json", "{\"a\":\"\xff\"}", `"data_b64":"eyJhIjoi/yJ9"`},
+		"deep":               {"", deep(9_999), `"data":` + deep(9_999)},
+		"too deep":           {"", deep(10_000), `"data":"` + deep(10_000) + `"`},
+		"wide, not deep":     {"", "[" + strings.Repeat("{},", 20_000) + "0]", `"data":[` + strings.Repeat("{},", 20_000) + "0]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			frame := wire.AppendMsg(nil, wire.Payload{Seq: 7, Time: sentAt, ContentType: c.contentType, Data: []byte(c.data)})
+			want := `{"type":"msg","seq":7,"time":"2026-11-22T17:55:19.123Z",` + c.want + `}`
+			if string(frame) != want {
+				t.Fatalf("AppendMsg =\n%.200s\nwant\n%.200s", frame, want)
+			}
+			if _, err := wire.Decode(frame); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestAppendMsgQuotes(t *testing.T) {
+	for _, name := range []string{"plain", `a"b`, `a\b`, "a\r\nb", "x\x00y", "👍 ünï", "\x7f", "<script>", "\u2028", " "} {
+		frame := wire.AppendMsg(nil, wire.Payload{Seq: 7, ID: name, Kind: name, Topic: name, Time: sentAt})
+		if bytes.ContainsAny(frame, "\r\n") {
+			t.Errorf("%q broke the line: %s", name, frame)
+		}
+		got, err := wire.Decode(frame)
+		if msg, _ := got.(wire.Msg); err != nil || msg.ID != name || msg.Kind != name || msg.Topic != name {
+			t.Errorf("%q came back as %#v, %v", name, got, err)
+		}
+	}
+	frame := wire.AppendMsg(nil, wire.Payload{Seq: 7, ID: "a\xffb", Time: sentAt})
+	if got, err := wire.Decode(frame); err != nil || got.(wire.Msg).ID != "a\ufffdb" {
+		t.Errorf("an invalid id came back as %#v, %v", got, err)
+	}
+}
+
+func TestAppendMsgTime(t *testing.T) {
+	berlin := time.FixedZone("CET", 3600)
+	for want, at := range map[string]time.Time{
+		"2026-11-22T17:55:19.000Z": time.Date(2026, 11, 22, 18, 55, 19, 0, berlin),
+		"2026-12-31T23:59:59.999Z": time.Date(2026, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
+		"0001-01-01T00:00:00.000Z": {},
+	} {
+		if frame := wire.AppendMsg(nil, wire.Payload{Time: at}); !bytes.Contains(frame, []byte(`"time":"`+want+`"`)) {
+			t.Errorf("%v became %s", at, frame)
+		}
+	}
+}
+
+func FuzzAppendMsg(f *testing.F) {
+	for _, p := range goldenMsgs {
+		f.Add(p.Seq, p.ID, p.Kind, p.Topic, p.ContentType, p.Data)
+	}
+	f.Add(uint64(1), "\xff", "a\r\nb", "👍", "TEXT/x", []byte(" {\n} "))
+	f.Add(uint64(1<<63), "", "", "", "", []byte("{\"a\":\"\xff\"}"))
+	f.Fuzz(func(t *testing.T, seq uint64, id, kind, topic, contentType string, data []byte) {
+		frame := wire.AppendMsg(nil, wire.Payload{
+			Seq: seq, ID: id, Kind: kind, Time: sentAt, Topic: topic, ContentType: contentType, Data: data,
+		})
+		if !json.Valid(frame) || !utf8.Valid(frame) || bytes.ContainsAny(frame, "\r\n") {
+			t.Fatalf("not one line of JSON: %q", frame)
+		}
+		decoded, err := wire.Decode(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg := decoded.(wire.Msg)
+		name := func(s string) string { return string([]rune(s)) } // invalid bytes become U+FFFD, one by one
+		if msg.Seq != seq || msg.ID != name(id) || msg.Kind != name(kind) || msg.Topic != name(topic) {
+			t.Fatalf("came back as %#v", msg)
+		}
+		var text string
+		switch {
+		case !utf8.Valid(data):
+			if msg.Data != nil || !bytes.Equal(msg.DataB64, data) {
+				t.Fatalf("binary %q came back as %#v", data, msg)
+			}
+		case json.Unmarshal(msg.Data, &text) == nil && text == string(data) && msg.DataB64 == nil: // sent as a string
+		default:
+			if msg.DataB64 != nil || compact(t, msg.Data) != compact(t, data) {
+				t.Fatalf("%q came back as %#v", data, msg)
+			}
+			if strings.HasPrefix(contentType, "text/") {
+				t.Fatalf("%q was not sent as a string: %s", data, frame)
+			}
+		}
+	})
+}
+
+func compact(t *testing.T, data []byte) string {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := json.Compact(&buf, data); err != nil {
+		t.Fatalf("%q: %v", data, err)
+	}
+	return buf.String()
+}
+
+// canonical hides the two ways in which a msg may change by being written again: its JSON is compacted, with some
+// characters escaped, and an empty data_b64 is left out.
+func canonical(f wire.Frame) any {
+	msg, ok := f.(wire.Msg)
+	if !ok {
+		return f
+	}
+	var data any
+	if msg.Data != nil {
+		decoder := json.NewDecoder(bytes.NewReader(msg.Data))
+		decoder.UseNumber()
+		_ = decoder.Decode(&data) // it came through Decode
+	}
+	at := msg.Time
+	msg.Data, msg.Time = nil, time.Time{}
+	if len(msg.DataB64) == 0 {
+		msg.DataB64 = nil
+	}
+	return struct {
+		msg  wire.Msg
+		at   string
+		data any
+	}{msg, at.Format(time.RFC3339Nano), data}
+}
