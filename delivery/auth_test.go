@@ -1,0 +1,170 @@
+package delivery_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+var tokenIsUser = auth.TokenIsUser("all")
+
+// replies answers every question with the same bytes.
+func (b *backend) replies(t *testing.T, reply string) {
+	t.Helper()
+	sub, err := b.nc.Subscribe(auth.DefaultSubject, func(m *nats.Msg) { _ = m.Respond([]byte(reply)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+}
+
+func TestRefusalsBecomeCloseCodes(t *testing.T) {
+	server := streamstest.Run(t)
+	n := newNode(t, server.URL(), func(c *nodeConfig) { c.auth.Timeout = 300 * time.Millisecond })
+	for name, c := range map[string]struct {
+		reply string
+		code  wire.CloseCode
+	}{
+		"refused":         {`{"success":false,"error":"whatever","message":"no"}`, 4401},
+		"expired":         {`{"success":false,"error":"token_expired"}`, 4501},
+		"forbidden":       {`{"success":false,"error":"forbidden"}`, 4403},
+		"busy":            {`{"success":false,"error":"busy","retry_after":7}`, 4503},
+		"no user":         {`{"success":true}`, 4401},
+		"empty user":      {`{"success":true,"user_id":""}`, 4401},
+		"rubbish":         {`<html>`, 4401},
+		"nothing":         {``, 4401},
+		"a lease of zero": {`{"success":true,"user_id":"42","expires_in":0}`, 4501},
+		"a name too long": {`{"success":true,"user_id":"` + strings.Repeat("é", 90) + `"}`, 4400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n.replies(t, c.reply)
+			p := n.dial(t)
+			expect[wire.Hello](p)
+			p.send(wire.Auth{Token: "secret"})
+			goaway := p.closed(c.code)
+			if c.code == 4503 && (goaway.RetryAfter < 7000 || goaway.RetryAfter > 10500) {
+				t.Errorf("goaway: %+v", goaway)
+			}
+		})
+	}
+	t.Run("nobody answers", func(t *testing.T) {
+		p := n.dial(t)
+		expect[wire.Hello](p)
+		p.send(wire.Auth{Token: "secret"})
+		if goaway := p.closed(4503); goaway.RetryAfter == 0 {
+			t.Error("no retry_after")
+		}
+	})
+	t.Run("the answer comes too late", func(t *testing.T) {
+		n.answer(t, auth.AuthenticatorFunc(func(ctx context.Context, _ auth.Request) (auth.Identity, error) {
+			<-ctx.Done()
+			return auth.Identity{}, ctx.Err()
+		}))
+		p := n.dial(t)
+		expect[wire.Hello](p)
+		p.send(wire.Auth{Token: "secret"})
+		p.closed(4503)
+	})
+}
+
+func TestTheBackendIsAskedAsTheContractSays(t *testing.T) {
+	n := newNode(t, streamstest.Run(t).URL())
+	asked := make(chan *nats.Msg, 1)
+	sub, err := n.nc.Subscribe(auth.DefaultSubject, func(m *nats.Msg) {
+		asked <- m
+		_ = m.Respond([]byte(`{"success":true,"user_id":1}`))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := n.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	p := n.dial(t, "Origin", "http://"+n.address, "User-Agent", "test/1")
+	expect[wire.Hello](p)
+	p.send(wire.Auth{Token: "  exactly \x00 this ", Device: "web"})
+	ready := expect[wire.Ready](p)
+	m := <-asked
+	if string(m.Data) != "  exactly \x00 this " {
+		t.Errorf("token %q", m.Data)
+	}
+	if ready.User != "1" || m.Header.Get("Tidings-Conn") != ready.Conn || m.Header.Get("Tidings-Origin") != "http://"+n.address ||
+		m.Header.Get("Tidings-User-Agent") != "test/1" || m.Header.Get("Tidings-Device") != "web" ||
+		!strings.HasPrefix(m.Header.Get("Tidings-Remote-Addr"), "127.0.0.1:") || m.Header.Get("Tidings-Renew") != "" {
+		t.Errorf("%+v asked with %v", ready, m.Header)
+	}
+}
+
+// leases answers the token "user/seconds" with that user and lease.
+func (b *backend) leases(t *testing.T, lease time.Duration, topics ...string) {
+	b.answer(t, auth.AuthenticatorFunc(func(_ context.Context, r auth.Request) (auth.Identity, error) {
+		user, more, _ := strings.Cut(r.Token, "+")
+		id := auth.Identity{User: user, ExpiresIn: lease, Topics: topics}
+		if more != "" {
+			id.Topics = append(id.Topics, strings.Split(more, "+")...)
+		}
+		return id, nil
+	}))
+}
+
+func TestALeaseEndsToTheSecond(t *testing.T) {
+	n := newNode(t, streamstest.Run(t).URL())
+	n.leases(t, 1500*time.Millisecond)
+	began := time.Now()
+	p, ready := n.live(t, "alice")
+	if ready.ExpiresIn != 1500 {
+		t.Errorf("ready: %+v", ready)
+	}
+	if e := expect[wire.Expiring](p); e.In < 500 || e.In > 1000 {
+		t.Errorf("expiring: %+v", e)
+	}
+	stop := make(chan struct{})
+	flooded := make(chan struct{})
+	go func() { // frames that could be written past the end
+		defer close(flooded)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = n.nc.Publish("notify.user.alice", []byte("x"))
+				_ = n.nc.Flush()
+			}
+		}
+	}()
+	p.closed(4501)
+	close(stop)
+	<-flooded
+	if lasted := time.Since(began); lasted < 1400*time.Millisecond || lasted > 2500*time.Millisecond {
+		t.Errorf("it lasted %s", lasted)
+	}
+}
+
+func TestALeaseIsRenewedInBand(t *testing.T) {
+	n := newNode(t, streamstest.Run(t).URL())
+	n.leases(t, 2*time.Second)
+	p, _ := n.live(t, "alice")
+	await[wire.Expiring](p)
+	p.send(wire.Renew{Token: "alice+news"})
+	if r := await[wire.Renewed](p); r.ExpiresIn != 2000 {
+		t.Errorf("renewed: %+v", r)
+	}
+	n.toTopic(t, "news", `"granted on renewal"`)
+	if m := await[wire.Msg](p); m.Topic != "news" {
+		t.Errorf("msg: %+v", m)
+	}
+	await[wire.Expiring](p)
+	p.send(wire.Renew{Token: "bob"})
+	p.closed(4403)
+}

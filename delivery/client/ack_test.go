@@ -1,0 +1,190 @@
+package client_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/tidings-io/tidings/delivery/client"
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+func TestAcksAreGathered(t *testing.T) {
+	s := newServer(t)
+	r := start(s, func(cfg *client.Config) { cfg.AckEvery = time.Hour })
+	p := s.accept()
+	p.admit(ready(0))
+	for seq := uint64(1); seq <= 20; seq++ {
+		p.send(msg(seq))
+	}
+	first := next[wire.Ack](p).Seq // of 16, or of more that came meanwhile
+	if first < 16 {
+		t.Errorf("ack %d, want at least 16 in one", first)
+	}
+	r.until("msg 20")
+	p.send(wire.Acked{Seq: 1})
+	r.until("acked 1 0") // 20 was handled
+	_ = r.stop()
+	if first < 20 {
+		if last := next[wire.Ack](p).Seq; last != 20 {
+			t.Errorf("ack %d at the close, want 20", last)
+		}
+	}
+	if code := p.waitEnd(); code != websocket.CloseNormalClosure {
+		t.Errorf("closes with %d", code)
+	}
+}
+
+func TestAcksSoon(t *testing.T) {
+	s := newServer(t)
+	start(s, nil)
+	p := s.accept()
+	p.admit(ready(0))
+	p.send(msg(1), msg(2), msg(3))
+	for last := uint64(0); last < 3; {
+		ack := next[wire.Ack](p).Seq
+		if ack <= last || ack > 3 {
+			t.Fatalf("ack %d after %d", ack, last)
+		}
+		last = ack
+	}
+	p.send(wire.Live{Seq: 9}, wire.Ping{Seq: 11}, msg(12)) // only what was handled is acknowledged
+	if ack := next[wire.Ack](p).Seq; ack != 12 {
+		t.Errorf("ack %d, want 12", ack)
+	}
+}
+
+func TestAcksWhileTheHandlerIsBusy(t *testing.T) {
+	s := newServer(t)
+	hold := make(gate)
+	start(s, func(cfg *client.Config) {
+		cfg.OnMessage = func(ctx context.Context, m client.Message) error {
+			if m.Seq == 2 {
+				return hold.pass(ctx)
+			}
+			return nil
+		}
+	})
+	p := s.accept()
+	p.admit(ready(0))
+	p.send(msg(1), msg(2))
+	if ack := next[wire.Ack](p).Seq; ack != 1 {
+		t.Errorf("ack %d, want 1", ack)
+	}
+	close(hold)
+	if ack := next[wire.Ack](p).Seq; ack != 2 {
+		t.Errorf("ack %d, want 2", ack)
+	}
+}
+
+// The last acknowledgement may have been lost with the connection: it is said again on the next one, but never more than
+// that one has shown.
+func TestAcksAgainAfterAReconnect(t *testing.T) {
+	s := newServer(t)
+	r := start(s, nil)
+	p := s.accept()
+	p.admit(ready(0))
+	p.send(msg(1), msg(2), msg(3), msg(4), msg(5))
+	for next[wire.Ack](p).Seq != 5 {
+	}
+	p.cut()
+	p = s.accept()
+	wantResume(t, p.admit(ready(5)), "e1", 5)
+	if ack := next[wire.Ack](p).Seq; ack != 5 {
+		t.Errorf("ack %d, want 5 again", ack)
+	}
+	p.cut()
+	p = s.accept()
+	wantResume(t, p.admit(ready(3)), "e1", 5) // a server that knows better
+	if ack := next[wire.Ack](p).Seq; ack != 3 {
+		t.Errorf("ack %d, want no more than ready said", ack)
+	}
+	p.send(msg(4))
+	if ack := next[wire.Ack](p).Seq; ack != 4 {
+		t.Errorf("ack %d, want no more than came", ack)
+	}
+	r.until("msg 5")
+}
+
+func TestManualAck(t *testing.T) {
+	s := newServer(t)
+	r := start(s, func(cfg *client.Config) { cfg.ManualAck = true })
+	r.Ack(7) // nothing was received yet
+	p := s.accept()
+	p.admit(ready(2))
+	position := func(want uint64) {
+		t.Helper()
+		eventually(t, "position", func() bool { return r.Position().Seq == want })
+	}
+	position(2)
+	p.send(msg(3), msg(4), msg(5), wire.Live{Seq: 8})
+	r.until("live at 8")
+	position(2)    // of what was handled nothing is acknowledged
+	r.Ack(6)       // was not given
+	r.Ack(1 << 60) // nor this
+	r.Ack(4)
+	r.Ack(3) // behind that already
+	if ack := next[wire.Ack](p).Seq; ack != 4 {
+		t.Errorf("ack %d, want 4", ack)
+	}
+	position(4)
+	p.cut()
+
+	p = s.accept()
+	wantResume(t, p.admit(ready(8)), "e1", 8) // the caller still has 5, and need not get it again
+	if ack := next[wire.Ack](p).Seq; ack != 4 {
+		t.Errorf("ack %d, want 4 again", ack)
+	}
+	r.Ack(5)
+	if ack := next[wire.Ack](p).Seq; ack != 5 {
+		t.Errorf("ack %d, want 5", ack)
+	}
+	position(8) // nothing is left up to there
+	p.send(wire.Live{Seq: 8}, wire.Ping{Seq: 12})
+	position(12)
+}
+
+func TestManualAckInTheHandler(t *testing.T) {
+	s := newServer(t)
+	var r *run
+	running := make(chan struct{})
+	r = start(s, func(cfg *client.Config) {
+		cfg.ManualAck = true
+		cfg.OnMessage = func(_ context.Context, m client.Message) error {
+			<-running
+			r.Ack(m.Seq)
+			return nil
+		}
+	})
+	close(running)
+	p := s.accept()
+	p.admit(ready(0))
+	p.send(msg(1))
+	if ack := next[wire.Ack](p).Seq; ack != 1 {
+		t.Errorf("ack %d, want 1", ack)
+	}
+}
+
+func TestAckIsIgnoredInAutomaticMode(t *testing.T) {
+	s := newServer(t)
+	hold, entered := make(gate), make(chan struct{})
+	r := start(s, func(cfg *client.Config) {
+		cfg.OnMessage = func(ctx context.Context, m client.Message) error {
+			close(entered)
+			return hold.pass(ctx)
+		}
+	})
+	p := s.accept()
+	p.admit(ready(0))
+	p.send(msg(1))
+	receive(t, entered)
+	r.Ack(1)
+	if got := r.Position().Seq; got != 0 {
+		t.Errorf("Position is %d before the message was handled", got)
+	}
+	_ = r.stop()
+	if code := p.waitEnd(); code != websocket.CloseNormalClosure || len(p.frames) != 0 {
+		t.Errorf("closes with %d, after %d more frames", code, len(p.frames))
+	}
+}

@@ -1,0 +1,260 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/websocket"
+	"github.com/tidings-io/tidings/delivery/client"
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+// wantResume checks where the client wants to begin.
+func wantResume(t *testing.T, auth wire.Auth, epoch string, seq uint64) {
+	t.Helper()
+	if auth.After == nil || *auth.After != seq || auth.Epoch != epoch || auth.User != "42" {
+		t.Fatalf("auth = %+v, want after %d of %s", auth, seq, epoch)
+	}
+}
+
+func TestResumesBehindWhatWasHandled(t *testing.T) {
+	s := newServer(t)
+	r := start(s, nil)
+	if got := r.Position(); got != (client.Position{}) {
+		t.Errorf("Position = %+v before the first admission", got)
+	}
+	p := s.accept()
+	if auth := p.admit(ready(3)); auth.After != nil || auth.Epoch != "" || auth.User != "" {
+		t.Errorf("the first auth = %+v", auth)
+	}
+	p.send(msg(5), msg(9))
+	r.until("msg 9")
+	eventually(t, "position 9", func() bool { return r.Position() == client.Position{User: "42", Epoch: "e1", Seq: 9} })
+	p.cut()
+
+	p = s.accept()
+	wantResume(t, p.admit(ready(9)), "e1", 9)
+	p.send(msg(5), msg(9), msg(10), msg(10), msg(4)) // repeats are dropped
+	p.send(wire.Live{Seq: 20})
+	r.until("waiting")
+	r.want("connecting", "replaying", "ready 42 e1 9", "msg 10", "live", "live at 20")
+	p.cut()
+
+	p = s.accept() // live told a position
+	wantResume(t, p.admit(ready(20)), "e1", 20)
+	p.send(wire.Live{Seq: 20}, wire.Ping{}, wire.Ping{Seq: 31}, wire.Acked{Seq: 31})
+	r.until("acked 31 0") // comes behind the ping
+	p.cut()
+
+	wantResume(t, s.accept().admit(ready(31)), "e1", 31) // so did ping
+	if got := r.Position().Seq; got != 31 {
+		t.Errorf("Position is %d", got)
+	}
+}
+
+func TestResumesAnEarlierRun(t *testing.T) {
+	s := newServer(t)
+	at := client.Position{User: "42", Epoch: "e1", Seq: 7}
+	r := start(s, func(cfg *client.Config) { cfg.Resume = &at })
+	if got := r.Position(); got != at {
+		t.Errorf("Position = %+v", got)
+	}
+	p := s.accept()
+	wantResume(t, p.admit(ready(7)), "e1", 7)
+	p.send(msg(7), msg(8))
+	r.want("connecting", "replaying", "ready 42 e1 7", "msg 8")
+	if ack := next[wire.Ack](p); ack.Seq != 8 {
+		t.Errorf("the first acknowledgement is %d, want that of what this run handled", ack.Seq)
+	}
+}
+
+func TestResumesAtNothing(t *testing.T) {
+	s := newServer(t)
+	start(s, func(cfg *client.Config) { cfg.Resume = &client.Position{User: "42", Epoch: "e1"} })
+	wantResume(t, s.accept().admit(ready(0)), "e1", 0)
+}
+
+func TestStartsOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		ready wire.Ready
+		gap   *wire.Gap
+		from  uint64 // the first message that is no repeat
+	}{
+		"same epoch":                       {ready: ready(3), from: 8},
+		"another epoch":                    {ready: wire.Ready{User: "42", Epoch: "e2"}, from: 1},
+		"another epoch, told":              {ready: wire.Ready{User: "42", Epoch: "e2", After: 2}, gap: &wire.Gap{After: 2, Reason: wire.GapStreamReset}, from: 3},
+		"another user":                     {ready: wire.Ready{User: "43", Epoch: "e1", After: 4}, from: 5},
+		"past the end of the same epoch":   {ready: ready(3), gap: &wire.Gap{After: 3, Reason: wire.GapStreamReset}, from: 4},
+		"expired resets nothing":           {ready: ready(3), gap: &wire.Gap{After: 3, Next: 5, Reason: wire.GapExpired}, from: 8},
+		"purged resets nothing":            {ready: ready(7), gap: &wire.Gap{After: 3, Reason: wire.GapPurged}, from: 8},
+		"at the limit, beyond what we had": {ready: ready(7), gap: &wire.Gap{After: 7, Next: 20, Reason: wire.GapLimit}, from: 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			got := make(chan client.Message, 64)
+			r := start(s, func(cfg *client.Config) {
+				cfg.OnMessage = func(_ context.Context, m client.Message) error {
+					got <- m
+					return nil
+				}
+			})
+			p := s.accept()
+			p.admit(ready(6))
+			p.send(msg(7))
+			if ack := next[wire.Ack](p); ack.Seq != 7 {
+				t.Fatalf("ack %d", ack.Seq)
+			}
+			receive(t, got)
+			p.cut()
+
+			p = s.accept()
+			wantResume(t, p.admit(c.ready), "e1", 7)
+			if c.gap != nil {
+				p.send(*c.gap)
+			}
+			for seq := c.ready.After + 1; seq <= c.from; seq++ {
+				p.send(msg(seq))
+			}
+			m := receive(t, got)
+			if m.Seq != c.from || m.Epoch != c.ready.Epoch {
+				t.Fatalf("the first message is %d of %s, want %d", m.Seq, m.Epoch, c.from)
+			}
+			want := client.Position{User: c.ready.User, Epoch: c.ready.Epoch, Seq: c.from}
+			eventually(t, "the new position", func() bool { return r.Position() == want })
+			// What was acknowledged in another world is not said again.
+			for ack := uint64(0); ack != c.from; {
+				if ack = next[wire.Ack](p).Seq; ack > c.from || ack < min(c.from, c.ready.After) {
+					t.Fatalf("ack %d", ack)
+				}
+			}
+		})
+	}
+}
+
+func TestFailedMessageComesAgain(t *testing.T) {
+	s := newServer(t)
+	broken := errors.New("database is down")
+	fail := true
+	r := start(s, func(cfg *client.Config) {
+		cfg.OnMessage = func(_ context.Context, m client.Message) error {
+			if m.Seq == 6 && fail {
+				fail = false
+				return broken
+			}
+			return nil
+		}
+	})
+	p := s.accept()
+	p.admit(ready(4))
+	p.try(msg(5), msg(6), msg(7), wire.Live{Seq: 7}, wire.Ping{Seq: 9})
+	if ack := next[wire.Ack](p); ack.Seq != 5 {
+		t.Errorf("ack %d, want what was handled before", ack.Seq)
+	}
+	if code := p.waitEnd(); code != websocket.CloseNormalClosure {
+		t.Errorf("closes with %d", code)
+	}
+	r.want("connecting", "replaying", "ready 42 e1 4", "msg 5", "msg 6", "waiting")
+	if err := r.why(client.Waiting); !errors.Is(err, broken) {
+		t.Errorf("waits for %v", err)
+	}
+	if got := r.Position().Seq; got != 5 {
+		t.Errorf("Position is %d", got)
+	}
+
+	p = s.accept()
+	wantResume(t, p.admit(ready(5)), "e1", 5)
+	p.send(msg(6), msg(7))
+	r.want("connecting", "replaying", "ready 42 e1 5", "msg 6", "msg 7")
+}
+
+// A handler may fail with an error of ours, from another client perhaps. It must not pass for this client's.
+func TestFailureThatLooksLikeAStop(t *testing.T) {
+	s := newServer(t)
+	r := start(s, func(cfg *client.Config) {
+		cfg.OnMessage = func(context.Context, client.Message) error {
+			return errors.Join(client.ErrUnauthorized, &client.CloseError{Code: wire.CloseForbidden})
+		}
+	})
+	p := s.accept()
+	p.admit(ready(0))
+	p.send(msg(1))
+	r.until("msg 1", "waiting", "connecting")
+}
+
+// What was queued when the connection was lost is handled, so that a slow handler gets on.
+func TestQueuedMessagesOutliveTheConnection(t *testing.T) {
+	s := newServer(t)
+	hold := make(gate)
+	r := start(s, func(cfg *client.Config) {
+		cfg.OnMessage = func(ctx context.Context, _ client.Message) error { return hold.pass(ctx) }
+	})
+	p := s.accept()
+	p.admit(ready(0))
+	p.send(msg(1), msg(2), msg(3))
+	p.close(wire.CloseInternal, "")
+	p.waitEnd() // the client read all that
+	close(hold)
+	r.until("msg 1", "msg 2", "msg 3", "waiting")
+	wantClose(t, r.why(client.Waiting), wire.CloseInternal)
+	p = s.accept()
+	wantResume(t, p.admit(ready(3)), "e1", 3)
+	if ack := next[wire.Ack](p); ack.Seq != 3 {
+		t.Errorf("ack %d", ack.Seq)
+	}
+}
+
+func TestBrokenServerFrames(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind  int
+		frame string
+		code  int
+	}{
+		"binary":        {websocket.BinaryMessage, `{"type":"ping"}`, websocket.CloseUnsupportedData},
+		"not JSON":      {websocket.TextMessage, `hello`, websocket.CloseProtocolError},
+		"bad msg":       {websocket.TextMessage, `{"type":"msg","seq":"1"}`, websocket.CloseProtocolError},
+		"second ready":  {websocket.TextMessage, `{"type":"ready","epoch":"e1"}`, websocket.CloseProtocolError},
+		"invalid UTF-8": {websocket.TextMessage, "{\"type\":\"ping\xff\"}", websocket.CloseProtocolError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			r := start(s, nil)
+			p := s.accept()
+			p.admit(ready(0))
+			p.sendRaw(c.kind, c.frame)
+			if code := p.waitEnd(); code != c.code {
+				t.Errorf("closes with %d, want %d", code, c.code)
+			}
+			r.until("waiting")
+			if err := r.why(client.Waiting); !strings.HasPrefix(err.Error(), "protocol error") {
+				t.Errorf("waits for %v", err)
+			}
+			s.accept()
+		})
+	}
+	s := newServer(t)
+	start(s, nil)
+	p := s.accept()
+	next[wire.Auth](p)
+	p.send(msg(1)) // before ready
+	if code := p.waitEnd(); code != websocket.CloseProtocolError {
+		t.Errorf("closes with %d", code)
+	}
+}
+
+func TestMaxFrame(t *testing.T) {
+	s := newServer(t)
+	r := start(s, nil)
+	p := s.accept()
+	p.admit(ready(0))
+	// The largest notification by default, where each byte takes six.
+	p.sendRaw(websocket.TextMessage, `{"type":"msg","seq":1,"time":"2026-11-22T17:55:19Z","data":"`+strings.Repeat(`\u0000`, 256<<10)+`"}`)
+	r.until("msg 1")
+	_ = p.ws.WriteMessage(websocket.TextMessage, bytes.Repeat([]byte{' '}, 2<<20+1)) // it may be cut off
+	wantClose(t, r.wait(), websocket.CloseMessageTooBig)
+	if code := p.waitEnd(); code != websocket.CloseMessageTooBig && code != websocket.CloseAbnormalClosure {
+		t.Errorf("closes with %d", code)
+	}
+}

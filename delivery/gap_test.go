@@ -1,0 +1,173 @@
+package delivery_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// firstIs waits until the stream begins at seq.
+func (b *backend) firstIs(t *testing.T, seq uint64) {
+	t.Helper()
+	streamstest.Eventually(t, patience, func() error {
+		stream, err := b.js.Stream(t.Context(), streams.DefaultName)
+		if err != nil {
+			return err
+		}
+		if first := stream.CachedInfo().State.FirstSeq; first != seq {
+			return fmt.Errorf("the stream begins at %d, not %d", first, seq)
+		}
+		return nil
+	})
+}
+
+func TestGapWhereTheStartHasExpired(t *testing.T) {
+	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge = 2 * time.Second })
+	p, _ := n.live(t, "alice")
+	first := n.to(t, "alice", "1")
+	p.send(wire.Ack{Seq: expect[wire.Msg](p).Seq})
+	n.committed(t, cursorOf("alice"), first, 0)
+	_ = p.ws.Close()
+	second := n.to(t, "alice", "2")
+	n.firstIs(t, second+1)
+	third := n.to(t, "alice", "3")
+
+	p, ready := n.enter(t, wire.Auth{Token: "alice"})
+	gap := expect[wire.Gap](p)
+	if want := (wire.Gap{After: first, Next: third, Reason: wire.GapExpired}); gap != want || ready.After != first {
+		t.Errorf("got %+v behind %+v, want %+v", gap, ready, want)
+	}
+	if got, _ := p.replay(); !slices.Equal(got, []uint64{third}) {
+		t.Errorf("got %v", got)
+	}
+	// One who comes for the first time has missed nothing that was promised.
+	p, ready = n.enter(t, wire.Auth{Token: "bob"})
+	if ready.After != second {
+		t.Errorf("ready: %+v", ready)
+	}
+	expect[wire.Live](p)
+}
+
+// A message that outlives the stream's MaxAge keeps its first sequence where it is, and hides nothing.
+func TestGapWhereAnImmortalMessagePinsTheStream(t *testing.T) {
+	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge = 2 * time.Second })
+	p, _ := n.live(t, "alice")
+	first := n.to(t, "alice", "1")
+	p.send(wire.Ack{Seq: expect[wire.Msg](p).Seq})
+	n.committed(t, cursorOf("alice"), first, 0)
+	_ = p.ws.Close()
+	immortal := nats.NewMsg("notify.user.zoe")
+	immortal.Header.Set(jetstream.MsgTTLHeader, "never")
+	if _, err := n.js.PublishMsg(t.Context(), immortal); err != nil {
+		t.Fatal(err)
+	}
+	n.to(t, "alice", "2")
+	streamstest.Eventually(t, patience, func() error {
+		p, ready := n.enter(t, wire.Auth{Token: "alice"})
+		defer func() { _ = p.ws.Close() }()
+		if f, err := p.next(); err != nil || f != (wire.Gap{After: first, Reason: wire.GapExpired}) {
+			return fmt.Errorf("%+v behind %+v, %v", f, ready, err)
+		}
+		return nil
+	})
+}
+
+func TestGapWhereTheUsersSubjectRanOverItsLimit(t *testing.T) {
+	n := newTown(t, func(c *nodeConfig) { c.stream.MaxMsgsPerSubject = 5 })
+	p, _ := n.live(t, "alice")
+	_ = p.ws.Close()
+	n.to(t, "bob", "so that the stream's first message stays")
+	var seqs []uint64
+	for range 5 {
+		seqs = append(seqs, n.to(t, "alice", "x"))
+	}
+	p, _ = n.enter(t, wire.Auth{Token: "alice"})
+	gap := expect[wire.Gap](p) // at the limit, one before could have gone
+	if gap.Reason != wire.GapLimit || gap.Next != seqs[0] {
+		t.Errorf("gap: %+v", gap)
+	}
+	_ = p.ws.Close()
+	seqs = append(seqs, n.to(t, "alice", "x"))
+	p, ready := n.enter(t, wire.Auth{Token: "alice"})
+	gap = expect[wire.Gap](p)
+	if want := (wire.Gap{After: ready.After, Next: seqs[1], Reason: wire.GapLimit}); gap != want {
+		t.Errorf("got %+v, want %+v", gap, want)
+	}
+	if got, _ := p.replay(); !slices.Equal(got, seqs[1:]) { // the Tail still has the first, the stream has not
+		t.Errorf("got %v, want %v", got, seqs[1:])
+	}
+	p.send(wire.Ack{Seq: seqs[5]})
+	n.committed(t, cursorOf("alice"), seqs[5], 0)
+	_ = p.ws.Close()
+	n.to(t, "alice", "y")
+	p, _ = n.enter(t, wire.Auth{Token: "alice"}) // again at its limit, but all of it was read save one
+	expect[wire.Msg](p)
+}
+
+func TestAReplacedStreamEndsSessionsAndTellsTheNextOnes(t *testing.T) {
+	n := newTown(t, func(c *nodeConfig) { c.tail.Poll = 100 * time.Millisecond })
+	p, old := n.live(t, "alice")
+	for range 3 {
+		n.to(t, "alice", "old")
+		p.send(wire.Ack{Seq: expect[wire.Msg](p).Seq})
+	}
+	if err := n.js.DeleteStream(t.Context(), streams.DefaultName); err != nil {
+		t.Fatal(err)
+	}
+	p.closed(4510)
+	seq := n.to(t, "alice", `"new"`) // the gateway has made the stream anew
+	p, ready := n.enter(t, wire.Auth{Token: "alice", After: ptr(uint64(3)), Epoch: old.Epoch, User: "alice"})
+	if ready.Epoch == old.Epoch || ready.After != 0 {
+		t.Errorf("ready: %+v after %+v", ready, old)
+	}
+	if gap := expect[wire.Gap](p); gap.Reason != wire.GapStreamReset {
+		t.Errorf("gap: %+v", gap)
+	}
+	if m := expect[wire.Msg](p); m.Seq != seq || string(m.Data) != `"new"` {
+		t.Errorf("msg: %+v", m)
+	}
+}
+
+func TestWhatIsPurgedIsNotDelivered(t *testing.T) {
+	n := newTown(t, func(c *nodeConfig) { c.tail.Poll = 100 * time.Millisecond })
+	p, _ := n.live(t, "alice")
+	_ = p.ws.Close()
+	for range 5 {
+		n.to(t, "alice", "x")
+	}
+	stream, err := n.js.Stream(t.Context(), streams.DefaultName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(5)); err != nil {
+		t.Fatal(err)
+	}
+	streamstest.Eventually(t, patience, func() error {
+		p, _ := n.enter(t, wire.Auth{Token: "alice", Device: "other"})
+		defer func() { _ = p.ws.Close() }()
+		if got, _ := p.replay(); !slices.Equal(got, []uint64{5}) {
+			return fmt.Errorf("got %v", got)
+		}
+		return nil
+	})
+	// Nothing is left, and yet the connection gets live.
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	streamstest.Eventually(t, patience, func() error {
+		p, _ := n.enter(t, wire.Auth{Token: "alice"})
+		defer func() { _ = p.ws.Close() }()
+		if got, live := p.replay(); got != nil || live != 5 {
+			return fmt.Errorf("got %v, live at %d", got, live)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,180 @@
+// Package delivery is the gateway: it authenticates WebSocket clients, replays what each user missed and delivers what comes,
+// by the protocol tidings.v1 (package wire).
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/gorilla/websocket"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery/web"
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// Config of a Gateway. Zero fields mean the default where one is given.
+type Config struct {
+	NATS    *nats.Conn // for what gateways tell each other
+	Auth    auth.Authenticator
+	Stream  *streams.Stream
+	Tail    *streams.Tail // made with Encode
+	Cursors *streams.Cursors
+
+	Origins []string // browsers on these origins may connect, beside those of the same host, such as "https://app.example"
+	Demo    bool     // serve the demo page at /
+
+	AuthWithin   time.Duration // to the client's first frame: 10 s
+	Ping         time.Duration // between the server's pings: 25 s
+	PongWithin   time.Duration // for the client's answer: 10 s
+	WriteWithin  time.Duration // for a write that stalls: 10 s
+	MaxFrame     int64         // bytes of a client's frame: 16 KiB
+	Drain        time.Duration // for sessions to end at shutdown, and over which their clients come again: 10 s
+	ExpiringLead time.Duration // before a lease ends, or half the lease if that is shorter: 60 s
+
+	Version string
+	Logger  zerolog.Logger
+}
+
+// Gateway serves clients. Make it with New, mount Handler, have Run going, and Drain it at the end.
+type Gateway struct {
+	cfg      Config
+	log      zerolog.Logger
+	hub      *hub
+	upgrader websocket.Upgrader
+
+	ctx      context.Context // of all sessions; its cause is why they end
+	end      context.CancelCauseFunc
+	ready    chan struct{}
+	sessions sync.WaitGroup
+	mu       sync.Mutex // orders sessions.Add before the Wait of Drain
+	draining bool
+}
+
+// New returns a gateway; nothing is started yet.
+func New(cfg Config) *Gateway {
+	cfg.AuthWithin = cmp.Or(cfg.AuthWithin, 10*time.Second)
+	cfg.Ping = cmp.Or(cfg.Ping, 25*time.Second)
+	cfg.PongWithin = cmp.Or(cfg.PongWithin, 10*time.Second)
+	cfg.WriteWithin = cmp.Or(cfg.WriteWithin, 10*time.Second)
+	cfg.MaxFrame = cmp.Or(cfg.MaxFrame, 16<<10)
+	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
+	cfg.ExpiringLead = cmp.Or(cfg.ExpiringLead, time.Minute)
+	cfg.Version = cmp.Or(cfg.Version, "0.0.0")
+	g := &Gateway{cfg: cfg, log: cfg.Logger, hub: newHub(), ready: make(chan struct{})}
+	g.ctx, g.end = context.WithCancelCause(context.Background())
+	g.upgrader = websocket.Upgrader{
+		HandshakeTimeout: 5 * time.Second,
+		ReadBufferSize:   1 << 10,
+		WriteBufferPool:  &sync.Pool{},
+		Subprotocols:     []string{wire.Subprotocol},
+		CheckOrigin:      g.allowed,
+	}
+	return g
+}
+
+// Encode is how a Tail must keep messages for a Gateway: as msg frames.
+func Encode(dst []byte, m *streams.Message) []byte {
+	return wire.AppendMsg(dst, wire.Payload{
+		Seq: m.Seq, ID: m.ID, Kind: m.Kind, Time: m.Time, Topic: m.Topic(), ContentType: m.ContentType, Data: m.Data,
+	})
+}
+
+// Handler returns the public routes.
+func (g *Gateway) Handler() http.Handler {
+	r := chi.NewRouter()
+	r.Get(wire.Path, g.serveWebSocket)
+	if g.cfg.Demo {
+		r.Handle("/*", web.Demo())
+	}
+	return r
+}
+
+// Ready is closed once Run hears disconnects. No client should be admitted before.
+func (g *Gateway) Ready() <-chan struct{} { return g.ready }
+
+// Connections is the number of connections of the user, here.
+func (g *Gateway) Connections(user string) int { return g.hub.count(user) }
+
+func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	if !g.begin() {
+		w.Header().Set("Retry-After", fmt.Sprint(1+rand.IntN(max(1, int(g.cfg.Drain/time.Second)))))
+		http.Error(w, "draining: connect again, another gateway will take you", http.StatusServiceUnavailable)
+		return
+	}
+	ws, err := g.upgrader.Upgrade(w, r, nil)
+	if err != nil { // the client has its answer
+		g.sessions.Done()
+		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
+		return
+	}
+	s := newSession(g, ws, r)
+	go func() { // so that what net/http keeps for the request can go
+		defer g.sessions.Done()
+		s.run(g.ctx)
+	}()
+}
+
+// begin counts a session, unless the gateway is draining.
+func (g *Gateway) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining {
+		return false
+	}
+	g.sessions.Add(1)
+	return true
+}
+
+// Drain takes no more connections, tells all clients when to come again, and waits until they are gone or ctx is done.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.mu.Lock()
+	g.draining = true
+	g.mu.Unlock()
+	g.end(&closing{code: wire.CloseDraining, reason: "draining", spread: g.cfg.Drain})
+	gone := make(chan struct{})
+	go func() {
+		g.sessions.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("some connections did not end in time: %w", ctx.Err())
+	}
+}
+
+// allowed says whether a browser on the request's origin may connect. What is no browser sends none.
+func (g *Gateway) allowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || slices.Contains(g.cfg.Origins, origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// CheckOrigins says what is wrong with a list for Config.Origins.
+func CheckOrigins(origins []string) error {
+	for _, o := range origins {
+		u, err := url.Parse(o)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" || o != strings.ToLower(o) ||
+			u.Scheme+"://"+u.Host != o {
+			return fmt.Errorf("origin %q: write scheme and host as the browser does, such as https://app.example", o)
+		}
+	}
+	return nil
+}

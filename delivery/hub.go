@@ -1,0 +1,95 @@
+package delivery
+
+import (
+	"sync"
+	"time"
+
+	"github.com/tidings-io/tidings/streams"
+)
+
+// hub knows the admitted sessions by user.
+type hub struct {
+	mu    sync.Mutex
+	users map[string]map[*session]struct{}
+	// disconnects are remembered for as long as an authentication that began before may take, since they count for it too.
+	disconnects []disconnect
+}
+
+type disconnect struct {
+	at     time.Time
+	user   string
+	device *string // nil: all
+	reason string
+}
+
+// remembered is longer than an authentication and a look at the stream may take together: 30 and 10 seconds.
+const remembered = time.Minute
+
+func newHub() *hub { return &hub{users: map[string]map[*session]struct{}{}} }
+
+// add enters a session whose authentication began at the given time, unless a disconnect has come meanwhile: then it returns that.
+func (h *hub) add(s *session, since time.Time) (disconnect, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range h.disconnects {
+		if d.at.After(since) && d.meant(s.cursor) {
+			return d, true
+		}
+	}
+	of := h.users[s.cursor.User]
+	if of == nil {
+		of = map[*session]struct{}{}
+		h.users[s.cursor.User] = of
+	}
+	of[s] = struct{}{}
+	return disconnect{}, false
+}
+
+func (h *hub) remove(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	of := h.users[s.cursor.User]
+	delete(of, s)
+	if len(of) == 0 {
+		delete(h.users, s.cursor.User)
+	}
+}
+
+func (h *hub) count(user string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.users[user])
+}
+
+// disconnect ends the user's sessions, also those that are authenticating, and returns how many there were.
+func (h *hub) disconnect(d disconnect) (closed int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d.at = time.Now()
+	for len(h.disconnects) > 0 && d.at.Sub(h.disconnects[0].at) > remembered {
+		h.disconnects = h.disconnects[1:]
+	}
+	h.disconnects = append(h.disconnects, d)
+	for s := range h.users[d.user] {
+		if d.meant(s.cursor) {
+			s.end(d.closing())
+			closed++
+		}
+	}
+	return closed
+}
+
+// acked tells the sessions of a cursor how far it has moved.
+func (h *hub) acked(id streams.CursorID, epoch string, seq, unread uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.users[id.User] {
+		if s.cursor == id && s.epoch == epoch {
+			s.tellAcked(seq, unread)
+		}
+	}
+}
+
+func (d disconnect) meant(id streams.CursorID) bool {
+	return d.user == id.User && (d.device == nil || *d.device == id.Device)
+}

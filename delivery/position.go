@@ -1,0 +1,70 @@
+package delivery
+
+import (
+	"context"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// position decides where the connection starts and what it reads from there, and whether something between there and the first
+// message that follows may be gone.
+func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.CursorState, sources []streams.Source) (uint64, *wire.Gap, error) {
+	after, reset, resumed := cursor.Seq, cursor.Reset, false
+	if first.After != nil && first.User == s.cursor.User { // another user's position in a shared browser is ignored
+		if first.Epoch == s.epoch && *first.After <= s.mark.Last {
+			after, resumed = *first.After, true
+		} else {
+			reset = true
+		}
+	}
+	oldest, err := s.limit(ctx, cursor, after, sources)
+	if err != nil {
+		return 0, nil, err
+	}
+	next := max(s.mark.Expired, after) + 1 // the first message that the stream still has behind after, perhaps
+	if next > s.mark.Last {
+		next = 0
+	}
+	switch {
+	case reset:
+		return after, &wire.Gap{After: after, Next: next, Reason: wire.GapStreamReset}, nil
+	case after < s.mark.Expired && (resumed || !cursor.New): // one who comes for the first time was promised nothing
+		return after, &wire.Gap{After: after, Next: next, Reason: wire.GapExpired}, nil
+	case oldest > 0:
+		return after, &wire.Gap{After: after, Next: oldest, Reason: wire.GapLimit}, nil
+	}
+	return after, nil, nil
+}
+
+// limit finds the sources that are at the stream's limit, with the oldest message past the start: the stream has dropped some
+// before that, which the Tail may still hold. They are read from there. It returns the last of those beginnings, or 0.
+func (s *session) limit(ctx context.Context, cursor streams.CursorState, after uint64, sources []streams.Source) (last uint64, err error) {
+	limit := uint64(max(0, s.mark.MaxMsgsPerSubject))
+	for i := range sources {
+		source := &sources[i]
+		start := max(after, source.After)
+		switch {
+		case limit == 0, s.mark.Last < start+limit: // so many do not fit in between
+			continue
+		case i == 0 && after >= cursor.Seq && cursor.Unread < limit: // nor are they on the user's own subject
+			continue
+		}
+		have, err := s.g.cfg.Stream.Count(ctx, source.Subject)
+		if err != nil {
+			return 0, err
+		}
+		if have < limit {
+			continue
+		}
+		oldest, found, err := s.g.cfg.Stream.Oldest(ctx, source.Subject)
+		if err != nil {
+			return 0, err
+		}
+		if found && oldest > start+1 {
+			source.After = oldest - 1
+			last = max(last, oldest)
+		}
+	}
+	return last, nil
+}

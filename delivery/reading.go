@@ -1,0 +1,99 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+// readFirst waits for the auth frame.
+func (s *session) readFirst(ctx context.Context) (wire.Auth, error) {
+	frame, err := s.readFrame(ctx, s.g.cfg.AuthWithin-time.Since(s.began))
+	if err != nil {
+		return wire.Auth{}, err
+	}
+	first, ok := frame.(wire.Auth)
+	if !ok {
+		return wire.Auth{}, fmt.Errorf("%w: the first must be auth", wire.ErrBadFrame)
+	}
+	return first, nil
+}
+
+// readLoop handles the client's frames until the connection ends.
+func (s *session) readLoop(ctx context.Context) error {
+	for {
+		frame, err := s.readFrame(ctx, s.g.cfg.Ping+s.g.cfg.PongWithin)
+		if err != nil {
+			return err
+		}
+		switch f := frame.(type) {
+		case wire.Ack:
+			if f.Seq > s.sent.Load() {
+				err = s.tell(ctx, wire.Error{Code: wire.ErrorBadAck, Message: fmt.Sprintf("%d lies beyond what was sent", f.Seq)})
+			} else if raise(&s.acked, f.Seq) {
+				s.g.cfg.Cursors.Ack(s.cursor, s.epoch, f.Seq)
+			}
+		case wire.Renew:
+			err = s.renew(ctx, f.Token)
+		case wire.Auth:
+			err = fmt.Errorf("%w: auth may come once; renew takes a fresh token", wire.ErrBadFrame)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readFrame reads one frame; one of an unknown type is nil.
+func (s *session) readFrame(ctx context.Context, within time.Duration) (wire.Frame, error) {
+	_ = s.ws.SetReadDeadline(time.Now().Add(within))
+	if ctx.Err() != nil { // cancelled before the deadline was set
+		return nil, context.Cause(ctx)
+	}
+	kind, r, err := s.ws.NextReader()
+	if err != nil {
+		return nil, s.lost(ctx, err)
+	}
+	if kind != websocket.TextMessage {
+		return nil, fmt.Errorf("%w: send text, not binary", wire.ErrBadFrame)
+	}
+	// Not by gorilla's read limit, which closes with 1009 and leaves no time to say more.
+	data, err := io.ReadAll(io.LimitReader(r, s.g.cfg.MaxFrame+1))
+	if err != nil {
+		return nil, s.lost(ctx, err)
+	}
+	if int64(len(data)) > s.g.cfg.MaxFrame {
+		return nil, &closing{code: wire.CloseTooLarge, reason: fmt.Sprintf("a frame may have %d bytes", s.g.cfg.MaxFrame)}
+	}
+	if !utf8.Valid(data) {
+		return nil, &closing{code: websocket.CloseInvalidFramePayloadData, reason: "invalid UTF-8"}
+	}
+	return wire.Decode(data)
+}
+
+// lost says what an error of the socket means.
+func (s *session) lost(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case isTimeout(err):
+		return fmt.Errorf("%w: nothing was heard of the client in time", errTimeout)
+	}
+	return fmt.Errorf("%w: %w", errClientGone, err)
+}
+
+// tell hands something to the writer: a frame, or new sources.
+func (s *session) tell(ctx context.Context, what any) error {
+	select {
+	case s.control <- what:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

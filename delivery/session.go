@@ -1,0 +1,284 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/nats-io/nuid"
+	"github.com/rs/zerolog"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// session is one connection: a position in the stream, and the subjects it may read. One goroutine reads frames, one writes;
+// replay and live delivery are the same loop of the writer.
+type session struct {
+	// Static after construction.
+	g       *Gateway
+	ws      *websocket.Conn
+	conn    string // id
+	request auth.Request
+	log     zerolog.Logger
+	began   time.Time
+	offered bool // the client named subprotocols
+	cancel  context.CancelCauseFunc
+
+	// Static after admission.
+	entered  bool // the hub knows it
+	attached bool // to its cursor
+	cursor   streams.CursorID
+	epoch    string
+	mark     streams.State // of the stream when the client was admitted
+	reader   *streams.Reader
+	topics   uint64 // topics begin behind this seq
+
+	// Owned by the reader.
+	renewed time.Time // when the client last offered a fresh token
+
+	// Owned by the writer.
+	live      bool   // live has been written
+	lastMsg   uint64 // seq of the last message read, or where the connection started
+	delivered uint64 // msg frames
+
+	sent    atomic.Uint64 // the largest seq that the client may acknowledge
+	acked   atomic.Uint64 // the largest that it has, or that was committed when it came
+	told    atomic.Uint64 // the largest that it knows others to have, or needs not be told
+	control chan any      // from the reader to the writer: a wire.Frame, or []streams.Source
+
+	mu    sync.Mutex
+	lease lease
+	note  *wire.Acked // the newest of other connections, not yet written
+	poked chan struct{}
+}
+
+// goodbye is how long a client that is closed has to take it.
+const goodbye = time.Second
+
+func newSession(g *Gateway, ws *websocket.Conn, r *http.Request) *session {
+	s := &session{
+		g: g, ws: ws, conn: nuid.Next(), began: time.Now(), offered: len(websocket.Subprotocols(r)) > 0,
+		control: make(chan any, 4), poked: make(chan struct{}, 1),
+	}
+	s.request = auth.Request{
+		Conn: s.conn, RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(),
+	}
+	s.log = g.log.With().Str("conn", s.conn).Str("remote", r.RemoteAddr).Logger()
+	return s
+}
+
+// run serves the connection to its end: the reader in this goroutine, the writer in another.
+func (s *session) run(ctx context.Context) {
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	// Whoever cancels ends the read and, after a moment, the write that are under way.
+	stop := context.AfterFunc(ctx, func() {
+		_ = s.ws.SetReadDeadline(time.Now())
+		_ = s.ws.NetConn().SetWriteDeadline(time.Now().Add(goodbye))
+	})
+	defer stop()
+
+	err := s.admit(ctx)
+	if err == nil {
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			s.cancel(s.writeLoop(ctx))
+		}()
+		err = s.readLoop(ctx)
+		s.cancel(err)
+		<-written
+	}
+	s.cancel(err)
+	s.leave()
+	s.finish(context.Cause(ctx)) // what came first
+}
+
+// end closes the session from outside.
+func (s *session) end(c *closing) { s.cancel(c) }
+
+// admit greets and authenticates the client, finds its position and answers ready.
+func (s *session) admit(ctx context.Context) error {
+	if s.offered && s.ws.Subprotocol() == "" {
+		return &closing{code: wire.CloseNoProtocol, reason: "offer the subprotocol " + wire.Subprotocol}
+	}
+	if err := s.write(wire.Hello{Protocol: wire.Subprotocol, AuthWithin: s.g.cfg.AuthWithin.Milliseconds()}); err != nil {
+		return err
+	}
+	first, err := s.readFirst(ctx)
+	if err != nil {
+		return err
+	}
+	identity, err := s.authenticate(ctx, first)
+	if err != nil {
+		return err
+	}
+	cursor, err := s.g.cfg.Cursors.Attach(ctx, s.cursor, s.mark)
+	if err != nil {
+		return err
+	}
+	s.attached = true
+	return s.start(ctx, first, identity, cursor)
+}
+
+// authenticate asks whose the token is, and enters the session where disconnects find it.
+func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Identity, error) {
+	asked := time.Now()
+	request := s.request
+	request.Token = first.Token
+	request.Device = first.Device
+	identity, err := s.g.cfg.Auth.Authenticate(ctx, request)
+	if err != nil {
+		return identity, err
+	}
+	s.setLease(identity)
+	s.request.Device = first.Device
+	s.cursor = streams.CursorID{User: identity.User, Device: first.Device}
+	if _, err := streams.ConsumerName(s.cursor); err != nil {
+		return identity, fmt.Errorf("%w: %w", wire.ErrBadFrame, err)
+	}
+	s.log = s.log.With().Str("user", identity.User).Str("device", first.Device).Logger()
+	// The mark comes after the answer: what the stream holds now, the client gets before live.
+	if s.mark, err = s.g.cfg.Tail.Mark(ctx); err != nil {
+		return identity, err
+	}
+	s.epoch = s.mark.Epoch
+	if d, meanwhile := s.g.hub.add(s, asked); meanwhile {
+		return identity, d.closing()
+	}
+	s.entered = true
+	return identity, nil
+}
+
+// start opens the reader and writes ready, and gap where something may be missing.
+func (s *session) start(ctx context.Context, first wire.Auth, identity auth.Identity, cursor streams.CursorState) error {
+	s.topics = min(cursor.TopicsFrom, s.mark.Last) // two who come first at the same time have marks of their own
+	if cursor.New && first.Epoch != "" && first.Epoch != s.epoch && first.User == s.cursor.User {
+		s.topics = max(s.mark.First, 1) - 1 // no newcomer, but one whose cursor went with the old stream
+	}
+	sources, err := s.sources(identity)
+	if err != nil {
+		return err
+	}
+	after, gap, err := s.position(ctx, first, cursor, sources)
+	if err != nil {
+		return err
+	}
+	if s.reader, err = s.g.cfg.Tail.Reader(s.epoch, after, sources); err != nil {
+		return err
+	}
+	s.lastMsg = after
+	s.sent.Store(after)
+	raise(&s.acked, cursor.Seq)
+	ready := wire.Ready{
+		User: s.cursor.User, Conn: s.conn, Epoch: s.epoch, After: after, Unread: cursor.Unread,
+		Ping: s.g.cfg.Ping.Milliseconds(), ExpiresIn: identity.ExpiresIn.Milliseconds(),
+	}
+	if err := s.write(ready); err != nil {
+		return err
+	}
+	if gap != nil {
+		return s.write(*gap)
+	}
+	return nil
+}
+
+// sources are what the identity may read. A topic that cannot be named admits nobody.
+func (s *session) sources(identity auth.Identity) ([]streams.Source, error) {
+	own, err := streams.UserSubject(identity.User)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", auth.ErrBadReply, err)
+	}
+	sources := []streams.Source{{Subject: own}}
+	for _, topic := range identity.Topics {
+		subject, err := streams.TopicSubject(topic)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", auth.ErrBadReply, err)
+		}
+		sources = append(sources, streams.Source{Subject: subject, After: s.topics})
+	}
+	return sources, nil
+}
+
+// leave undoes what admit did.
+func (s *session) leave() {
+	if s.entered {
+		s.g.hub.remove(s)
+	}
+	if s.reader != nil {
+		s.carry()
+		s.reader.Close()
+	}
+	if s.attached {
+		s.g.cfg.Cursors.Detach(s.cursor, s.epoch)
+	}
+}
+
+// carry moves the cursor with the stream while nothing of the user's is outstanding.
+func (s *session) carry() {
+	if s.live && s.acked.Load() >= s.lastMsg {
+		at := s.reader.Position()
+		raise(&s.told, at)
+		s.g.cfg.Cursors.Carry(s.cursor, s.epoch, at)
+	}
+}
+
+// finish tells the client why, gives it a second to hear it, and closes. A socket that is closed with unread data in it is
+// reset, and the client would not see the close frame.
+func (s *session) finish(err error) {
+	defer func() { _ = s.ws.Close() }()
+	event := s.log.Info().Dur("lasted", time.Since(s.began)).Uint64("delivered", s.delivered).Uint64("acked", s.acked.Load())
+	var theirs *websocket.CloseError
+	if errors.As(err, &theirs) {
+		event.Int("code", theirs.Code).Str("by", "client").Msg("closed")
+		return // gorilla has answered
+	}
+	if errors.Is(err, errClientGone) {
+		event.Str("by", "network").Msg("closed")
+		return
+	}
+	c := closingFor(err)
+	event.Int("code", int(c.code)).AnErr("cause", err).Str("by", "gateway").Msg("closed")
+	deadline := time.Now().Add(goodbye)
+	if retry := c.retry(); retry > 0 {
+		_ = s.ws.SetWriteDeadline(deadline)
+		frame := wire.Append(nil, wire.Goaway{Code: c.code, Reason: c.reason, RetryAfter: retry.Milliseconds()})
+		_ = s.ws.WriteMessage(websocket.TextMessage, frame)
+	}
+	message := websocket.FormatCloseMessage(int(c.code), shorten(c.reason))
+	if s.ws.WriteControl(websocket.CloseMessage, message, deadline) != nil {
+		return
+	}
+	socket := s.ws.NetConn()
+	if half, ok := socket.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_ = socket.SetReadDeadline(deadline)
+	_, _ = io.Copy(io.Discard, socket)
+}
+
+// shorten cuts a close frame's reason to the 123 bytes of RFC 6455, 5.5.1, between characters.
+func shorten(reason string) string {
+	const most = 123
+	if len(reason) <= most {
+		return reason
+	}
+	cut := most
+	for cut > 0 && reason[cut]&0xc0 == 0x80 {
+		cut--
+	}
+	return reason[:cut]
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,0 +1,174 @@
+package web_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+func findChromium(t *testing.T) string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("the test speaks to Chromium over inherited pipes, which Go cannot pass on Windows")
+	}
+	for _, name := range []string{os.Getenv("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); name != "" && err == nil {
+			return path
+		}
+	}
+	const missing = "no Chromium: install chromium or google-chrome, or name one in CHROMIUM"
+	if os.Getenv("CI") == "true" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+	return ""
+}
+
+// browser is a Chromium with one page. It is spoken to over pipes, in JSON messages that end in NUL; when they are closed,
+// be it by our death, it ends.
+type browser struct {
+	ctx      context.Context
+	t        *testing.T
+	to       *os.File
+	from     *bufio.Reader
+	session  string // of the page
+	calls    int
+	problems []string // what the page threw, and what its policy refused
+}
+
+func openBrowser(ctx context.Context, t *testing.T, path string) *browser {
+	t.Helper()
+	theirs, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, theirs2, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	cmd := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		"--user-data-dir="+filepath.Join(home, "profile"), "--remote-debugging-pipe", "about:blank")
+	cmd.Env = environment(home)
+	cmd.ExtraFiles = []*os.File{theirs, theirs2} // its 3 and 4
+	start(t, cmd, filepath.Join(t.TempDir(), "log"))
+	_, _ = theirs.Close(), theirs2.Close()
+
+	b := &browser{ctx: ctx, t: t, to: to, from: bufio.NewReader(from)}
+	t.Cleanup(func() { // before that of start
+		b.session = ""
+		b.send("Browser.close", nil)
+		_ = cmd.Wait() // ended by ctx at the latest
+		_, _ = to.Close(), from.Close()
+	})
+	deadline, _ := ctx.Deadline()
+	_, _ = to.SetWriteDeadline(deadline), from.SetReadDeadline(deadline)
+
+	var target struct{ TargetID, SessionID string }
+	b.into(&target, "Target.createTarget", map[string]any{"url": "about:blank"})
+	b.into(&target, "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true})
+	b.session = target.SessionID
+	for _, domain := range []string{"Page", "Runtime", "Log"} {
+		b.call(domain+".enable", nil)
+	}
+	return b
+}
+
+// message is any of the Chrome DevTools Protocol.
+type message struct {
+	ID        int             `json:"id,omitempty"`
+	Method    string          `json:"method,omitempty"`
+	Params    any             `json:"params,omitempty"`
+	SessionID string          `json:"sessionId,omitempty"`
+	Result    json.RawMessage `json:"result,omitempty"`
+	Error     json.RawMessage `json:"error,omitempty"`
+}
+
+func (b *browser) send(method string, params any) {
+	b.calls++
+	text, err := json.Marshal(message{ID: b.calls, Method: method, Params: params, SessionID: b.session})
+	if err == nil {
+		_, err = b.to.Write(append(text, 0))
+	}
+	if err != nil {
+		b.t.Errorf("%s: %v", method, err)
+	}
+}
+
+// call is try where a failure is the test's.
+func (b *browser) call(method string, params any) json.RawMessage {
+	b.t.Helper()
+	result, err := b.try(method, params)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return result
+}
+
+// try sends and waits for the answer, and notes what else comes meanwhile.
+func (b *browser) try(method string, params any) (json.RawMessage, error) {
+	b.t.Helper()
+	b.send(method, params)
+	for {
+		text, err := b.from.ReadBytes(0)
+		if err != nil {
+			b.t.Fatalf("%s: Chromium does not answer: %v", method, err)
+		}
+		var m message
+		if err := json.Unmarshal(text[:len(text)-1], &m); err != nil {
+			b.t.Fatalf("%s: %v", method, err)
+		}
+		switch {
+		case m.ID == b.calls && m.Error != nil:
+			return nil, fmt.Errorf("%s: %s", method, m.Error)
+		case m.ID == b.calls:
+			return m.Result, nil
+		case m.Method == "Runtime.exceptionThrown", m.Method == "Log.entryAdded" && bytes.Contains(text, []byte(`"source":"security"`)):
+			b.problems = append(b.problems, string(text))
+		}
+	}
+}
+
+func (b *browser) into(result any, method string, params any) {
+	b.t.Helper()
+	if err := json.Unmarshal(b.call(method, params), result); err != nil {
+		b.t.Fatalf("%s: %v", method, err)
+	}
+}
+
+// eval returns the value of an expression in the page.
+func eval[T any](b *browser, expression string) T {
+	b.t.Helper()
+	value, err := tryEval[T](b, expression)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return value
+}
+
+func tryEval[T any](b *browser, expression string) (value T, err error) {
+	b.t.Helper()
+	var got struct {
+		Result           struct{ Value T }
+		ExceptionDetails json.RawMessage
+	}
+	result, err := b.try("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true})
+	if err != nil {
+		return value, err
+	}
+	if err := json.Unmarshal(result, &got); err != nil {
+		return value, fmt.Errorf("%s: %w", expression, err)
+	}
+	if got.ExceptionDetails != nil {
+		return value, fmt.Errorf("%s: %s", expression, got.ExceptionDetails)
+	}
+	return got.Result.Value, nil
+}

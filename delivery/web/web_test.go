@@ -1,0 +1,61 @@
+package web_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/tidings-io/tidings/delivery/web"
+)
+
+func get(t *testing.T, path string) (*http.Response, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	web.Demo().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w.Result(), w.Body.String()
+}
+
+func TestDemo(t *testing.T) {
+	resp, page := get(t, "/")
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(page, "<!doctype html>") {
+		t.Fatalf("GET /: %s, %d bytes", resp.Status, len(page))
+	}
+	if got := resp.Header.Get("Content-Type"); got != "text/html; charset=utf-8" {
+		t.Errorf("Content-Type: %q", got)
+	}
+	if got := resp.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+		t.Errorf("X-Content-Type-Options: %q", got)
+	}
+	policy := strings.Split(resp.Header.Get("Content-Security-Policy"), "; ")
+	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+		found := false
+		for _, directive := range policy {
+			found = found || directive == want
+		}
+		if !found {
+			t.Errorf("Content-Security-Policy %q lacks %s", policy, want)
+		}
+	}
+	if resp, _ := get(t, "/nothing-here"); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("GET /nothing-here: %s", resp.Status)
+	}
+}
+
+// The page must work where there is no internet, and never make markup of what came over the wire. That it does not is
+// shown in the browser; this is about the next line that somebody writes.
+func TestDemoSource(t *testing.T) {
+	_, page := get(t, "/")
+	page = strings.ReplaceAll(page, "xmlns='http://www.w3.org/2000/svg'", "") // a name, nothing is loaded
+	for what, pattern := range map[string]string{
+		"an external URL":     `(?i)(https?|wss?):\\?/\\?/|(src|href|action)\s*=\s*["']?//|(?-i:\burl\()|@import`,
+		"a file of its own":   `(?i)<(script|img|iframe|object|embed)[^>]*\ssrc|<link[^>]*stylesheet`,
+		"markup made of text": `innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|DOMParser|createContextualFragment`,
+		"code made of text":   `\beval\b|\bFunction\(|set(Timeout|Interval)\(\s*["'` + "`]",
+	} {
+		if found := regexp.MustCompile(pattern).FindString(page); found != "" {
+			t.Errorf("the page has %s: %q", what, found)
+		}
+	}
+}

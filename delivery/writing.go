@@ -1,0 +1,238 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// batch is how many messages are read at once, between looks at anything else.
+const batch = 64
+
+// writer is what the session's writing goroutine owns.
+type writer struct {
+	*session
+	entries  []streams.Entry
+	caughtUp bool      // everything of the client's up to the reader's position has been written
+	warned   lease     // whose end was announced
+	ping     time.Time // when the next is due
+	retry    time.Time // when to read again after a failure; zero: there was none
+}
+
+// writeLoop writes what comes behind the session's position, until the connection ends: first what was missed, then what is
+// stored. It is the only one that writes frames.
+func (s *session) writeLoop(ctx context.Context) error {
+	w := &writer{session: s, ping: time.Now().Add(s.g.cfg.Ping)}
+	reached := s.g.cfg.Tail.Reached(s.epoch, s.mark.Last)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		more, err := w.writeNext(ctx)
+		if err != nil {
+			return err
+		}
+		if err := w.writeDue(); err != nil {
+			return err
+		}
+		if more {
+			timer.Reset(0)
+		} else {
+			timer.Reset(time.Until(w.nextDue()))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		case <-s.reader.Wake():
+		case <-reached: // the stream's end, perhaps without a message for this client
+			reached = nil
+		case <-s.poked:
+			err = s.writeNote()
+		case what := <-s.control:
+			err = w.writeControl(what)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// writeNext reads and writes one batch; more says that another may be waiting. Where the stream cannot be read it says so in
+// the log and leaves the position where it is.
+func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
+	if time.Now().Before(w.retry) {
+		return false, nil
+	}
+	w.retry = time.Time{}
+	due := w.nextDue()
+	w.reader.SetDeadline(due)
+	w.entries, err = w.reader.Read(ctx, w.entries[:0], batch)
+	if n := len(w.entries); n > 0 {
+		w.caughtUp = false
+		w.lastMsg = w.entries[n-1].Seq // the position is behind it, written or not
+	}
+	for i := range w.entries {
+		if err := w.writeMsg(ctx, &w.entries[i]); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case errors.Is(err, streams.ErrReplaced), errors.Is(err, streams.ErrMissed):
+		return false, err
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case err != nil && !time.Now().Before(due): // a ping is due, which the client must have to be found alive
+		w.caughtUp = false
+		return true, nil
+	case err != nil:
+		w.caughtUp = false
+		w.retry = time.Now().Add(200*time.Millisecond + rand.N(time.Second))
+		w.log.Warn().Err(err).Msg("reading the stream, will try again")
+		return false, nil
+	}
+	more = len(w.entries) == batch
+	w.caughtUp = !more
+	clear(w.entries) // an idle session holds no frames
+	if at := w.reader.Position(); w.caughtUp && !w.live && at >= w.mark.Last {
+		w.live = true
+		raise(&w.sent, at)
+		return false, w.write(wire.Live{Seq: at})
+	}
+	return more, nil
+}
+
+// writeMsg writes one message. A client that takes a batch slowly gets pings, and its end, in the midst of it.
+func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := w.writeDue(); err != nil {
+		return err
+	}
+	w.sent.Store(e.Seq) // before the client can acknowledge it
+	w.delivered++
+	return w.writeFrame(e.Frame)
+}
+
+// writeDue writes what time brings: a ping, a word of the lease's end, or the end.
+func (w *writer) writeDue() error {
+	now := time.Now()
+	lease := w.currentLease()
+	if lease.over(now) {
+		return errLeaseExpired
+	}
+	if !lease.end.IsZero() && w.warned != lease && !now.Before(lease.warn) {
+		w.warned = lease
+		if err := w.write(wire.Expiring{In: lease.end.Sub(now).Milliseconds()}); err != nil {
+			return err
+		}
+	}
+	if now.Before(w.ping) {
+		return nil
+	}
+	w.ping = now.Add(w.g.cfg.Ping)
+	ping := wire.Ping{}
+	if w.live && w.caughtUp {
+		ping.Seq = w.reader.Position()
+		raise(&w.sent, ping.Seq)
+		w.carry()
+	}
+	return w.write(ping)
+}
+
+func (w *writer) nextDue() time.Time {
+	next := w.ping
+	lease := w.currentLease()
+	if lease == w.warned {
+		lease.warn = time.Time{}
+	}
+	for _, t := range []time.Time{w.retry, lease.end, lease.warn} {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	return next
+}
+
+func (w *writer) writeControl(what any) error {
+	switch what := what.(type) {
+	case []streams.Source:
+		w.reader.Sources(what)
+		return nil
+	case wire.Frame:
+		return w.write(what)
+	}
+	panic(fmt.Sprintf("delivery: %T is nothing to write", what))
+}
+
+// tellAcked notes that another connection has acknowledged, for the writer to pass on. Only the newest matters.
+func (s *session) tellAcked(seq, unread uint64) {
+	if seq <= s.acked.Load() || !raise(&s.told, seq) {
+		return // it was this one, or it knows
+	}
+	s.mu.Lock()
+	s.note = &wire.Acked{Seq: seq, Unread: unread}
+	s.mu.Unlock()
+	select {
+	case s.poked <- struct{}{}:
+	default:
+	}
+}
+
+// raise sets v to at least to, and says whether that was more.
+func raise(v *atomic.Uint64, to uint64) bool {
+	for {
+		have := v.Load()
+		if to <= have {
+			return false
+		}
+		if v.CompareAndSwap(have, to) {
+			return true
+		}
+	}
+}
+
+func (s *session) writeNote() error {
+	s.mu.Lock()
+	note := s.note
+	s.note = nil
+	s.mu.Unlock()
+	if note == nil {
+		return nil
+	}
+	return s.write(*note)
+}
+
+func (s *session) write(f wire.Frame) error { return s.writeFrame(wire.Append(nil, f)) }
+
+// writeFrame writes one text message. Nothing is written after the lease's end.
+func (s *session) writeFrame(frame []byte) error {
+	now := time.Now()
+	lease := s.currentLease()
+	if lease.over(now) {
+		return errLeaseExpired
+	}
+	deadline := now.Add(s.g.cfg.WriteWithin)
+	if !lease.end.IsZero() && lease.end.Before(deadline) {
+		deadline = lease.end
+	}
+	_ = s.ws.SetWriteDeadline(deadline)
+	switch err := s.ws.WriteMessage(websocket.TextMessage, frame); {
+	case err == nil:
+		return nil
+	case isTimeout(err) && lease.over(time.Now()):
+		return errLeaseExpired
+	case isTimeout(err):
+		return fmt.Errorf("%w: the client does not take what is sent", errTimeout)
+	default:
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+}
