@@ -1,0 +1,120 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
+
+	"github.com/tidings-io/tidings/streams"
+)
+
+// natsFlags say how to reach NATS.
+type natsFlags struct {
+	url, creds, user, password, token, ca, cert, key string
+}
+
+func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
+	flags.StringVar(&n.url, "nats", url, "URL of the NATS server, or several of a cluster with commas between")
+	flags.StringVar(&n.creds, "creds", "", "credentials file for NATS")
+	flags.StringVar(&n.user, "nats-user", "", "user name for NATS")
+	flags.StringVar(&n.password, "nats-password", "", "password for NATS (better in TIDINGS_NATS_PASSWORD)")
+	flags.StringVar(&n.token, "nats-token", "", "token for NATS (better in TIDINGS_NATS_TOKEN)")
+	flags.StringVar(&n.ca, "tls-ca", "", "file of certificate authorities for NATS")
+	flags.StringVar(&n.cert, "tls-cert", "", "client certificate file for NATS, with --tls-key")
+	flags.StringVar(&n.key, "tls-key", "", "client key file for NATS")
+}
+
+// connect connects once, and then for good: the connection comes back by itself whenever NATS does.
+func (n *natsFlags) connect(name string, log zerolog.Logger) (*nats.Conn, error) {
+	options := append(natsOptions(name, log), nats.Timeout(5*time.Second))
+	if n.creds != "" {
+		options = append(options, nats.UserCredentials(n.creds))
+	}
+	if n.user != "" {
+		options = append(options, nats.UserInfo(n.user, n.password))
+	}
+	if n.token != "" {
+		options = append(options, nats.Token(n.token))
+	}
+	if n.ca != "" {
+		options = append(options, nats.RootCAs(n.ca))
+	}
+	if n.cert != "" || n.key != "" {
+		options = append(options, nats.ClientCert(n.cert, n.key))
+	}
+	server := cmp.Or(n.url, nats.DefaultURL)
+	nc, err := nats.Connect(server, options...)
+	if err != nil {
+		hint := "is it running? tidings gateway --dev starts one"
+		if errors.Is(err, nats.ErrAuthorization) {
+			hint = "give --creds, --nats-user and --nats-password, or --nats-token"
+		}
+		if unparsed := (*url.Error)(nil); errors.As(err, &unparsed) { // which quotes the URL
+			err, hint = errors.New("not a URL"), "use one such as nats://127.0.0.1:4222; in a password write / as %2F, and so on"
+		}
+		return nil, fmt.Errorf("connect to NATS at %s: %w (%s)", redacted(server), err, hint)
+	}
+	return nc, nil
+}
+
+// redacted is the URL, or the list of them, without what stands before the @: a user and password, or a token.
+func redacted(urls string) string {
+	list := strings.Split(urls, ",")
+	for i, u := range list {
+		at := strings.LastIndex(u, "@")
+		if at < 0 {
+			continue
+		}
+		list[i] = "xxxxx" + u[at:]
+		if scheme, _, found := strings.Cut(u[:at], "://"); found {
+			list[i] = scheme + "://" + list[i]
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+// natsOptions are those of every connection that we make.
+func natsOptions(name string, log zerolog.Logger) []nats.Option {
+	return []nats.Option{
+		nats.Name(name),
+		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // or credentials that are wrong for a moment would end it for good
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn().Err(err).Msg("NATS is away; reconnecting")
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info().Str("url", redacted(nc.ConnectedUrl())).Msg("NATS is back") }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Error().Err(err).Msg("NATS") // such as a permission that is missing
+		}),
+	}
+}
+
+// streamFlags say which stream, and what a gateway wants of it.
+type streamFlags struct {
+	cfg streams.Config
+}
+
+func (s *streamFlags) addName(flags *pflag.FlagSet) {
+	flags.StringVar(&s.cfg.Name, "stream", streams.DefaultName, "name of the JetStream stream")
+}
+
+func (s *streamFlags) addLimits(flags *pflag.FlagSet) {
+	flags.DurationVar(&s.cfg.MaxAge, "max-age", 0, "how long the stream keeps notifications (default 720h; -1s for ever)")
+	flags.Int64Var(&s.cfg.MaxMsgsPerSubject, "max-msgs-per-user", 0, "how many the stream keeps for each user or topic (default 1000; -1 all)")
+	flags.Int64Var(&s.cfg.MaxBytes, "max-bytes", 0, "how many bytes the stream keeps (default: no limit but the server's)")
+	flags.IntVar(&s.cfg.MaxNotification, "max-notification", 0, "bytes of data in one notification (default 262144)")
+	flags.DurationVar(&s.cfg.Duplicates, "duplicates", 0, "window in which an id is stored once (default 2m)")
+	flags.IntVar(&s.cfg.Replicas, "replicas", 0, "copies of the stream in a cluster (default 1)")
+	flags.IntVar(&s.cfg.CursorReplicas, "cursor-replicas", 0, "copies of each user's position (default: as the stream)")
+}

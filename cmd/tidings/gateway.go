@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery"
+	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/embedded"
+)
+
+func newGateway() *cobra.Command {
+	o := &gatewayOptions{}
+	cmd := &cobra.Command{
+		Use:   "gateway",
+		Short: "Serve WebSocket clients, with an embedded NATS server or beside one",
+		Example: `  tidings gateway --dev                             embedded NATS, a demo page, the token is the user
+  tidings gateway --data /var/lib/tidings           embedded NATS
+  tidings gateway --nats nats://n1,nats://n2        a NATS cluster`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return badUsage(cmd, err)
+			}
+			log, err := o.log.logger(cmd.ErrOrStderr())
+			if err != nil {
+				return badUsage(cmd, err)
+			}
+			return o.run(cmd.Context(), log, cmd.OutOrStdout())
+		},
+	}
+	o.add(cmd.Flags())
+	return cmd
+}
+
+// run is the whole system. It serves until ctx is done or a part fails, and then ends in order.
+func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Writer) (err error) {
+	// The port first: where it is taken, nothing else should have been started.
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("%w (%s)", err, o.listenHint(err))
+	}
+	defer func() { _ = listener.Close() }()
+
+	nc, stopNATS, failed, err := o.startNATS(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopNATS()) }()
+
+	stream, err := streams.Open(ctx, nc, o.stream.cfg)
+	if err != nil {
+		return err
+	}
+	tail := streams.NewTail(stream, streams.TailConfig{Encode: delivery.Encode, MaxBytes: o.tail << 20, Logger: log})
+	cursors := streams.NewCursors(tail, streams.CursorsConfig{
+		Interval: o.commitInterval, MaxDevices: o.maxDevices, Committed: delivery.Committed(nc), Logger: log,
+	})
+	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
+	gateway := delivery.New(delivery.Config{
+		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
+		Origins: o.origins, Demo: o.dev, AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain,
+		Version: semver(), Logger: log,
+	})
+
+	parts, life := errgroup.WithContext(context.WithoutCancel(ctx)) // parts outlive the signal, until drained
+	life, end := context.WithCancel(life)
+	defer end()
+	parts.Go(func() error { return tail.Run(life) })
+	parts.Go(func() error { return cursors.Run(life) })
+	parts.Go(func() error { return streams.NewJanitor(stream, log).Run(life) })
+	parts.Go(func() error { return gateway.Run(life) })
+	ready := []<-chan struct{}{tail.Ready(), gateway.Ready()}
+	if o.dev {
+		responder := auth.NewResponder(nc, auth.TokenIsUser("all"), auth.ResponderConfig{Subject: o.authSubject, Logger: log})
+		parts.Go(func() error { return responder.Run(life) })
+		ready = append(ready, responder.Ready())
+	}
+
+	server := &http.Server{
+		Handler: gateway.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+	serve := func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+	// No client before the Tail is warm, or it would read from the stream what is about to be in memory; nor before disconnects
+	// are heard.
+	warm := allOf(life, ready)
+	for ended := false; !ended; {
+		select {
+		case <-warm:
+			warm = nil
+			parts.Go(serve)
+			url := redacted(nc.ConnectedUrl())
+			log.Info().Stringer("listen", listener.Addr()).Str("nats", url).Str("stream", stream.Name()).Msg("serving")
+			o.printHints(out, listener.Addr(), url)
+		case <-ctx.Done():
+			log.Info().Msg("stopping")
+			ended = true
+		case <-life.Done():
+			ended = true
+		case err = <-failed:
+			ended = true
+		}
+	}
+	return errors.Join(err, o.shutdown(server, gateway, cursors, func() error { end(); return parts.Wait() }))
+}
+
+// allOf returns a channel that is closed once all of these are.
+func allOf(ctx context.Context, ready []<-chan struct{}) <-chan struct{} {
+	all := make(chan struct{})
+	go func() {
+		for _, one := range ready {
+			select {
+			case <-one:
+			case <-ctx.Done():
+				return
+			}
+		}
+		close(all)
+	}()
+	return all
+}
+
+// shutdown ends what faces clients first, and what they need last. Each step is bounded.
+func (o *gatewayOptions) shutdown(server *http.Server, gateway *delivery.Gateway, cursors *streams.Cursors, parts func() error) error {
+	draining, cancel := context.WithTimeout(context.Background(), o.drain)
+	defer cancel()
+	drained := gateway.Drain(draining) // sessions end while their goodbyes can still be sent
+	_ = server.Shutdown(draining)
+	err := parts() // nothing moves a cursor any more …
+	committing, cancel := context.WithTimeout(context.Background(), o.drain)
+	defer cancel()
+	if flushed := cursors.Flush(committing); flushed != nil { // … and now they are committed
+		flushed = fmt.Errorf("not all positions were committed, clients will see repeats: %w", flushed)
+		err = errors.Join(err, flushed)
+	}
+	return errors.Join(err, drained)
+}
+
+// startNATS connects to the server named by --nats, or starts one in this process.
+func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc *nats.Conn, stop func() error, failed <-chan error, err error) {
+	if o.nats.url != "" {
+		if nc, err = o.nats.connect("tidings gateway", log); err != nil {
+			return nil, nil, nil, err
+		}
+		return nc, func() error { nc.Close(); return nil }, nil, nil
+	}
+	server, err := embedded.Start(ctx, embedded.Config{
+		Dir: o.data, Host: o.natsHost, Port: o.natsPort, SyncInterval: o.sync.interval, MaxStore: o.maxStore,
+		MaxPayload: o.maxPayload(), Logger: log,
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	nc, err = server.Connect(natsOptions("tidings gateway", log)...)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, server.Stop())
+	}
+	stop = func() error {
+		nc.Close()
+		return server.Stop()
+	}
+	return nc, stop, server.Failed(), nil
+}

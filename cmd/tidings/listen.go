@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-io/tidings/delivery/client"
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+type listenOptions struct {
+	url, token, device, origin string
+	json, noAck, quiet         bool
+	count                      int
+}
+
+func newListen() *cobra.Command {
+	o := &listenOptions{}
+	cmd := &cobra.Command{
+		Use:   "listen --token TOKEN",
+		Short: "Connect as a client and print what comes",
+		Long: `Connect to a gateway as a client, print every notification and acknowledge it. It reconnects until it is stopped, or refused.
+Notifications go to standard output, what happens to the connection to standard error.`,
+		Example: `  tidings listen --token alice
+  tidings listen --token alice --device laptop --json | jq .data`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.token == "" {
+				return badUsage(cmd, errors.New("give the client's token: --token, or TIDINGS_TOKEN"))
+			}
+			if o.count < 0 {
+				return badUsage(cmd, fmt.Errorf("--count %d: must not be negative", o.count))
+			}
+			return o.run(cmd)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&o.token, "token", "", "token that the backend will be asked about; - reads it from standard input")
+	flags.StringVar(&o.url, "url", "ws://127.0.0.1:8080", "URL of the gateway")
+	flags.StringVar(&o.device, "device", "", "name of a position of its own; without, it shares the user's")
+	flags.StringVar(&o.origin, "origin", "", "origin to claim, as a browser would")
+	flags.BoolVar(&o.json, "json", false, "print msg frames as JSON, one a line")
+	flags.BoolVar(&o.noAck, "no-ack", false, "acknowledge nothing, so that everything comes again")
+	flags.BoolVar(&o.quiet, "quiet", false, "print notifications only")
+	flags.IntVar(&o.count, "count", 0, "stop after so many notifications; 0: never")
+	return cmd
+}
+
+func (o *listenOptions) run(cmd *cobra.Command) error {
+	out, status := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if o.token == "-" {
+		line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+		if err != nil && line == "" {
+			return fmt.Errorf("read the token from standard input: %w", err)
+		}
+		o.token = strings.TrimRight(line, "\r\n")
+	}
+	if o.quiet {
+		status = io.Discard
+	}
+	ctx, stop := context.WithCancelCause(cmd.Context())
+	defer stop(nil)
+	seen := 0
+	cfg := client.Config{
+		URL:       o.url,
+		Token:     func(context.Context) (string, error) { return o.token, nil },
+		Device:    o.device,
+		ManualAck: o.noAck,
+		OnMessage: func(_ context.Context, m client.Message) error {
+			if o.count > 0 && seen >= o.count {
+				return context.Canceled // more came before the connection was closed: not ours any more
+			}
+			if err := o.print(out, m); err != nil {
+				stop(err) // nobody reads what we print, and it is not acknowledged
+				return err
+			}
+			if seen++; seen == o.count {
+				stop(nil)
+			}
+			return nil
+		},
+		OnReady: func(r client.Ready) { fmt.Fprintf(status, "# %s: %d unread, from seq %d\n", r.User, r.Unread, r.After) },
+		OnGap: func(g client.Gap) {
+			fmt.Fprintf(status, "# gap (%s): notifications between seq %d and %d may be gone\n", g.Reason, g.After, g.Next)
+		},
+		OnLive: func(seq uint64) { fmt.Fprintf(status, "# live, at seq %d\n", seq) },
+		OnAcked: func(seq, unread uint64) {
+			fmt.Fprintf(status, "# read elsewhere up to seq %d, %d unread\n", seq, unread)
+		},
+		OnError: func(err error) { fmt.Fprintln(status, "#", err) },
+		OnState: func(s client.State, err error) {
+			if err != nil && s != client.Closed {
+				fmt.Fprintf(status, "# %s: %v\n", s, err)
+			}
+		},
+	}
+	if o.origin != "" {
+		cfg.Header = map[string][]string{"Origin": {o.origin}}
+	}
+	c, err := client.New(cfg)
+	if err != nil { // the URL, the rest of cfg is right
+		return badUsage(cmd, errors.New(strings.ReplaceAll(err.Error(), "client: Config.URL", "--url")))
+	}
+	err = c.Run(ctx)
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return explainClose(err)
+}
+
+// explainClose says in terms of flags what package client says in those of its Config.
+func explainClose(err error) error {
+	var closed *client.CloseError
+	if !errors.As(err, &closed) {
+		return err
+	}
+	text := "closed with " + closed.Code.String()
+	if closed.Reason != "" {
+		text += ": " + strings.ReplaceAll(closed.Reason, "Config.URL", "--url")
+	}
+	switch closed.Code {
+	case wire.CloseUnauthorized:
+		text += " (is --token one of this gateway's, and fresh?)"
+	case wire.CloseForbidden:
+		text += " (does the gateway allow this --origin and --token?)"
+	}
+	return errors.New(text)
+}
+
+func (o *listenOptions) print(w io.Writer, m client.Message) error {
+	if o.json {
+		frame := wire.Append(nil, m.Msg)
+		_, err := fmt.Fprintf(w, "%s\n", frame)
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  seq %d", m.Time.Local().Format(time.DateTime), m.Seq)
+	if m.Topic != "" {
+		fmt.Fprintf(&b, "  topic %s", printable(m.Topic))
+	}
+	if m.Kind != "" {
+		fmt.Fprintf(&b, "  %s", printable(m.Kind))
+	}
+	if m.Replayed {
+		b.WriteString("  (replayed)")
+	}
+	fmt.Fprintf(&b, "  %s\n", readable(m))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// readable is the data for a person: a string without its quotes.
+func readable(m client.Message) string {
+	if m.Data == nil {
+		return "base64:" + base64.StdEncoding.EncodeToString(m.DataB64)
+	}
+	var text string
+	if json.Unmarshal(m.Data, &text) != nil {
+		return printable(string(m.Data))
+	}
+	return printable(text)
+}
+
+// printable quotes what could play tricks on a terminal.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}

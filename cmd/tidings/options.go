@@ -1,0 +1,218 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery"
+)
+
+// gatewayOptions are the flags of `tidings gateway`.
+type gatewayOptions struct {
+	log    logFlags
+	nats   natsFlags
+	stream streamFlags
+
+	dev            bool
+	listen         string
+	data           string
+	natsHost       string
+	natsPort       int
+	sync           syncFlag
+	maxStore       int64
+	tail           int64
+	commitInterval time.Duration
+	maxDevices     int
+	authSubject    string
+	authTimeout    time.Duration
+	authWithin     time.Duration
+	ping           time.Duration
+	drain          time.Duration
+	origins        []string
+}
+
+func (o *gatewayOptions) add(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.BoolVar(&o.dev, "dev", false, "try it out: data in ./tidings-data, a demo page at /, the token is the user's name; loopback only")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
+	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
+
+	flags.StringVar(&o.data, "data", "", "run an embedded NATS server with its data in this directory")
+	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
+	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server; -1 any that is free")
+	flags.Var(&o.sync, "sync", `when the embedded server flushes to disk: "always" before it acknowledges, or every so often, such as 1s`)
+	flags.Int64Var(&o.maxStore, "max-store", 0, "bytes that the embedded server may keep on disk (default: what is free, less a reserve)")
+	o.nats.add(flags, "")
+
+	o.stream.addName(flags)
+	o.stream.addLimits(flags)
+
+	flags.Int64Var(&o.tail, "tail", 256, "MiB of the stream's newest part to keep in memory")
+	flags.DurationVar(&o.commitInterval, "commit-interval", 5*time.Second, "how often a connected user's position is committed, at most")
+	flags.IntVar(&o.maxDevices, "max-devices", 10, "devices of a user with a position of their own")
+	flags.StringVar(&o.authSubject, "auth-subject", auth.DefaultSubject, "NATS subject on which the backend is asked about tokens")
+	flags.DurationVar(&o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
+	flags.DurationVar(&o.authWithin, "auth-within", 10*time.Second, "for a client to send its token")
+	flags.DurationVar(&o.ping, "ping", 25*time.Second, "between pings to clients")
+	flags.DurationVar(&o.drain, "drain", 10*time.Second, "for clients to leave at shutdown, and over which they come again")
+	o.log.add(flags)
+}
+
+// check settles what the flags mean together.
+func (o *gatewayOptions) check() error {
+	if o.dev && o.data == "" && o.nats.url == "" {
+		o.data = "./tidings-data"
+	}
+	switch {
+	case o.nats.url == "" && o.data == "":
+		return errors.New("say where NATS is: --nats URL, or --data DIR to run it in this process, or --dev to try it out")
+	case o.nats.url != "" && o.data != "":
+		return errors.New("--nats and --data (or TIDINGS_NATS and TIDINGS_DATA) exclude each other: one uses a server, the other runs one")
+	case o.natsPort < -1 || o.natsPort == 0 || o.natsPort > 65535:
+		return fmt.Errorf("--nats-port %d: must be 1 to 65535, or -1 for any that is free", o.natsPort)
+	case o.nats.url != "" && o.sync.set:
+		return errors.New("--sync is for the embedded server; set sync_interval in the configuration of yours")
+	}
+	for flag, d := range map[string]time.Duration{
+		"commit-interval": o.commitInterval, "auth-timeout": o.authTimeout, "auth-within": o.authWithin, "ping": o.ping, "drain": o.drain,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("--%s %s: must be positive", flag, d)
+		}
+	}
+	for flag, n := range map[string]int64{"tail": o.tail, "max-devices": int64(o.maxDevices)} {
+		if n < 1 {
+			return fmt.Errorf("--%s %d: must be positive", flag, n)
+		}
+	}
+	for flag, n := range map[string]int64{
+		"max-store": o.maxStore, "max-notification": int64(o.stream.cfg.MaxNotification), "duplicates": int64(o.stream.cfg.Duplicates),
+		"replicas": int64(o.stream.cfg.Replicas), "cursor-replicas": int64(o.stream.cfg.CursorReplicas),
+	} {
+		if n < 0 {
+			return fmt.Errorf("--%s: must not be negative", flag)
+		}
+	}
+	if o.authTimeout > 30*time.Second { // for longer a disconnect that comes meanwhile is not remembered
+		return fmt.Errorf("--auth-timeout %s: at most 30s", o.authTimeout)
+	}
+	if o.stream.cfg.MaxNotification > maxNotification {
+		return fmt.Errorf("--max-notification %d: NATS carries at most %d", o.stream.cfg.MaxNotification, maxNotification)
+	}
+	if o.dev {
+		for flag, address := range map[string]string{"listen": o.listen, "nats-host": o.natsHost} {
+			if !isLoopback(hostOf(address)) {
+				return fmt.Errorf("--dev admits anybody as anybody: it listens on loopback only, such as 127.0.0.1, not on --%s %s", flag, address)
+			}
+		}
+		for _, server := range strings.Split(o.nats.url, ",") {
+			if server != "" && !isLoopback(hostOf(server[strings.LastIndexAny(server, "@/")+1:])) {
+				return fmt.Errorf("--dev admits anybody as anybody, at every gateway on its NATS: use it with a server on this machine, not --nats %s",
+					redacted(server))
+			}
+		}
+	}
+	return delivery.CheckOrigins(o.origins)
+}
+
+// A message is the data and its headers. nats-server takes 64 MiB at most, and 1 MiB by default.
+const (
+	roomForHeaders  = 64 << 10
+	maxNotification = 64<<20 - roomForHeaders
+)
+
+// maxPayload is what the embedded server must carry for the largest notification.
+func (o *gatewayOptions) maxPayload() int32 {
+	return int32(max(1<<20, o.stream.cfg.MaxNotification+roomForHeaders))
+}
+
+// listenHint says what to do where o.listen cannot be listened on.
+func (o *gatewayOptions) listenHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "is another gateway running? use another --listen"
+	case errors.Is(err, fs.ErrPermission):
+		return "use a --listen with a port above 1023"
+	}
+	return "use a --listen such as 127.0.0.1:8080, with an address of this machine"
+}
+
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return host
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// syncFlag is "always", the zero value, or an interval.
+type syncFlag struct {
+	interval time.Duration
+	set      bool
+}
+
+func (s *syncFlag) Type() string { return "when" }
+
+func (s *syncFlag) String() string {
+	if s.interval == 0 {
+		return "always"
+	}
+	return s.interval.String()
+}
+
+func (s *syncFlag) Set(value string) error {
+	s.set = true
+	if value == "always" {
+		s.interval = 0
+		return nil
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < time.Millisecond {
+		return errors.New(`use "always", or an interval from 1ms, such as 1s`)
+	}
+	s.interval = d
+	return nil
+}
+
+// printHints says what to try next.
+func (o *gatewayOptions) printHints(w io.Writer, address net.Addr, natsURL string) {
+	if !o.dev {
+		return
+	}
+	server := ""
+	if !strings.HasSuffix(natsURL, "//127.0.0.1:4222") {
+		server = " --nats " + natsURL
+	}
+	url := ""
+	if address.String() != "127.0.0.1:8080" {
+		url = " --url ws://" + address.String()
+	}
+	fmt.Fprintf(w, `
+Tidings is running.  Demo page: http://%[1]s/
+
+In another terminal:
+  go run ./cmd/tidings listen --token alice%[3]s
+  go run ./cmd/tidings publish alice '{"order":991}'%[2]s
+  go run ./cmd/tidings users%[2]s
+With the nats tool:
+  nats%[4]s pub notify.user.alice 'hello'
+  nats%[4]s consumer report NOTIFICATIONS
+
+The token is the user's name. Ctrl-C ends it; notifications stay in %[5]s.
+`, address, server, url, strings.Replace(server, "--nats", "--server", 1), cmp.Or(o.data, natsURL))
+}

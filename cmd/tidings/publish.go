@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-io/tidings/streams"
+)
+
+func newPublish() *cobra.Command {
+	var (
+		nats        natsFlags
+		stream      streamFlags
+		topic       string
+		alsoTo      []string
+		n           streams.Notification
+		timeout     time.Duration
+		machineRead bool
+	)
+	cmd := &cobra.Command{
+		Use:   "publish USER [DATA]",
+		Short: "Store a notification to a user, or to a topic",
+		Long: `Store a notification. It prints the sequence once the stream has acknowledged it, which means: it will be delivered.
+Without DATA, or with -, the data is read from standard input.`,
+		Example: `  tidings publish alice '{"order":991}'
+  tidings publish alice --id ord-991 --kind order.shipped --ttl 24h < order.json
+  tidings publish --topic releases 'v2 is out'`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var users []string
+			if topic == "" {
+				if len(args) == 0 {
+					return badUsage(cmd, errors.New("name a user, or a --topic"))
+				}
+				users, args = append([]string{args[0]}, alsoTo...), args[1:]
+			} else if len(args) > 1 || len(alsoTo) > 0 {
+				return badUsage(cmd, errors.New("with --topic no user can be named: publish to one, then to the other"))
+			}
+			if timeout <= 0 {
+				return badUsage(cmd, fmt.Errorf("--timeout %s: must be positive", timeout))
+			}
+			var err error
+			if n.Data, err = data(cmd, args); err != nil {
+				return err
+			}
+			nc, err := nats.connect("tidings publish", zerolog.Nop())
+			if err != nil {
+				return err
+			}
+			defer nc.Close()
+			publisher, err := streams.NewPublisher(nc, stream.cfg)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			var results []streams.Result
+			if topic != "" {
+				receipt, err := publisher.Topic(ctx, topic, n)
+				results = []streams.Result{{Receipt: receipt, Err: err}}
+			} else {
+				results = publisher.Users(ctx, users, n)
+			}
+			return report(cmd.OutOrStdout(), results, topic, machineRead)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&topic, "topic", "", "publish to this topic, in place of a user")
+	flags.StringArrayVar(&alsoTo, "to", nil, "one more user; repeat for more")
+	flags.StringVar(&n.ID, "id", "", "id of the notification: published twice within the duplicates window, it is stored once")
+	flags.StringVar(&n.Kind, "kind", "", "kind of the notification, such as order.shipped")
+	flags.StringVar(&n.ContentType, "content-type", "", "content type of the data; text/… keeps JSON a string")
+	flags.DurationVar(&n.TTL, "ttl", 0, "time after which it need not be delivered any more, such as 24h; at least 1s")
+	flags.DurationVar(&timeout, "timeout", 10*time.Second, "for the stream to acknowledge")
+	flags.BoolVar(&machineRead, "json", false, "print results as JSON, one a line")
+	flags.IntVar(&stream.cfg.MaxNotification, "max-notification", 0, "bytes of data that may be sent (default 262144)")
+	stream.addName(flags)
+	nats.add(flags, "nats://127.0.0.1:4222")
+	return cmd
+}
+
+// data is the argument, or standard input.
+func data(cmd *cobra.Command, args []string) ([]byte, error) {
+	if len(args) > 0 && args[0] != "-" {
+		return []byte(args[0]), nil
+	}
+	if file, ok := cmd.InOrStdin().(*os.File); ok && len(args) == 0 && isatty.IsTerminal(file.Fd()) {
+		return nil, badUsage(cmd, errors.New("give DATA, or pipe it in, or - to type it"))
+	}
+	b, err := io.ReadAll(cmd.InOrStdin())
+	if err != nil {
+		return nil, fmt.Errorf("read the data from standard input: %w", err)
+	}
+	return b, nil
+}
+
+func report(w io.Writer, results []streams.Result, topic string, machineRead bool) error {
+	var errs []error
+	for _, r := range results {
+		if r.Err != nil {
+			errs = append(errs, r.Err)
+		}
+		if machineRead {
+			line := map[string]any{"seq": r.Seq, "id": r.ID, "duplicate": r.Duplicate}
+			if r.Err != nil {
+				line = map[string]any{"error": r.Err.Error()}
+			}
+			if topic != "" {
+				line["topic"] = topic
+			} else {
+				line["user"] = r.User
+			}
+			b, _ := json.Marshal(line)
+			fmt.Fprintf(w, "%s\n", b)
+			continue
+		}
+		to := r.User
+		if topic != "" {
+			to = "topic " + topic
+		}
+		switch {
+		case r.Err != nil:
+		case r.Duplicate:
+			fmt.Fprintf(w, "already stored for %s: seq %d, id %s\n", to, r.Seq, r.ID)
+		default:
+			fmt.Fprintf(w, "stored for %s: seq %d, id %s\n", to, r.Seq, r.ID)
+		}
+	}
+	return errors.Join(errs...)
+}

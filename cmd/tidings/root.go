@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// usageError is a command that was called in the wrong way.
+type usageError struct {
+	command string
+	err     error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tidings",
+		Short: "Durable notification delivery on NATS JetStream",
+		Long: `Tidings delivers notifications that must not get lost: stored in a NATS JetStream stream, delivered to a user's
+connections at once, and replayed on reconnect.
+
+Every flag can be set in the environment too: --max-age as TIDINGS_MAX_AGE, and so on; one that may be repeated takes
+several values with commas between. A flag given wins.
+
+Try it:  tidings gateway --dev`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd) },
+		// Without its own Args and RunE, cobra answers an unknown command with the help text and exit code 0.
+		Args:                       knownCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		DisableFlagsInUseLine:      true,
+		SuggestionsMinimumDistance: 2,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return badUsage(cmd, err) })
+	root.AddCommand(newGateway(), newPublish(), newListen(), newResponder(), newUsers(), newDisconnect(), newVersion())
+	checkArgs(root)
+	return root
+}
+
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if similar := root.SuggestionsFor(args[0]); len(similar) > 0 {
+		return fmt.Errorf("there is no command %q, but %s", args[0], strings.Join(similar, " and "))
+	}
+	return fmt.Errorf("there is no command %q", args[0])
+}
+
+func badUsage(cmd *cobra.Command, err error) error {
+	return &usageError{command: cmd.CommandPath(), err: err}
+}
+
+// checkArgs makes complaints about arguments usage errors.
+func checkArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return badUsage(cmd, err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		checkArgs(sub)
+	}
+}
+
+// fromEnvironment sets flags that were not given from TIDINGS_….
+func fromEnvironment(cmd *cobra.Command) error {
+	var errs []error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		name := environmentName(f.Name)
+		value, set := os.LookupEnv(name)
+		if !set || f.Changed || f.Name == "help" {
+			return
+		}
+		values := []string{value}
+		if _, repeatable := f.Value.(pflag.SliceValue); repeatable {
+			values = strings.Split(value, ",")
+		}
+		for _, value := range values {
+			if err := cmd.Flags().Set(f.Name, value); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return badUsage(cmd, err)
+	}
+	return nil
+}
+
+// counted is a number with its noun, such as "1 gateway" and "2 gateways".
+func counted[N int | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func environmentName(flag string) string {
+	return "TIDINGS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// logFlags say how a long-running command logs, on standard error.
+type logFlags struct {
+	level, format string
+}
+
+func (l *logFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&l.level, "log-level", "info", "least level to log: trace, debug, info, warn, error")
+	flags.StringVar(&l.format, "log-format", "auto", "console, json, or auto: console on a terminal")
+}
+
+func (l *logFlags) logger(w io.Writer) (zerolog.Logger, error) {
+	level, err := zerolog.ParseLevel(l.level)
+	if err != nil || level == zerolog.NoLevel {
+		return zerolog.Logger{}, fmt.Errorf("--log-level %q: use trace, debug, info, warn or error", l.level)
+	}
+	console := l.format == "console"
+	switch l.format {
+	case "auto":
+		file, isFile := w.(*os.File)
+		console = isFile && isatty.IsTerminal(file.Fd())
+	case "console", "json":
+	default:
+		return zerolog.Logger{}, fmt.Errorf("--log-format %q: use auto, console or json", l.format)
+	}
+	if console {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger(), nil
+}

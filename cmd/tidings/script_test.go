@@ -1,0 +1,211 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes the test binary serve as `tidings` in the scripts.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tidings": main})
+}
+
+// patience is how long a script waits for anything. It is only ever waited for to the end where a test fails.
+const patience = 30 * time.Second
+
+// TestScripts runs the command-line stories. Beside the commands of package testscript they have
+//
+//	exits CODE COMMAND…       run it to its end, which must be with this exit code
+//	start NAME [VAR=VALUE…] COMMAND…
+//	                          run it in the background with the script's first environment and these variables, its output
+//	                          in NAME.out and NAME.err
+//	signal NAME INT|TERM|KILL
+//	end NAME CODE|killed      wait for its end, which must be so; stdout and stderr are then all that it wrote
+//	waitfor FILE REGEXP       until the file has a match
+//	until REGEXP COMMAND…     run it again and again until its standard output has a match
+//	freeport VAR…             set variables to ports that nobody listens on
+//	quoted VAR TEXT           set a variable to what stands between the quotes of a Go string
+//	fill FILE SIZE            make a file of that many bytes
+//	fetch URL                 HTTP GET; stdout is the status, and then the body
+//
+// What was started is killed at the end of its script. $TESTDATA is the directory of that name.
+func TestScripts(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the stories send signals")
+	}
+	testdata, err := filepath.Abs("../../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := &portPool{given: map[int]bool{}}
+	deadline := time.Now().Add(5 * patience) // then what hangs is asked for its goroutines
+	if whole, ok := t.Deadline(); ok && whole.Before(deadline) {
+		deadline = whole
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                filepath.Join(testdata, "scripts"),
+		RequireUniqueNames: true,
+		Deadline:           deadline,
+		Setup: func(env *testscript.Env) error {
+			// The race detector sleeps for a second before each exit otherwise.
+			env.Setenv("GORACE", "atexit_sleep_ms=10 "+env.Getenv("GORACE"))
+			env.Setenv("TESTDATA", testdata)
+			env.Values[processesKey{}] = &processes{environment: slices.Clone(env.Vars), running: map[string]*process{}}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":    plain(2, -1, cmdExits),
+			"start":    plain(2, -1, cmdStart),
+			"signal":   plain(2, 2, cmdSignal),
+			"end":      plain(2, 2, cmdEnd),
+			"waitfor":  plain(2, 2, cmdWaitFor),
+			"until":    plain(2, -1, cmdUntil),
+			"freeport": plain(1, -1, ports.cmdFreePort),
+			"quoted":   plain(2, 2, cmdQuoted),
+			"fill":     plain(2, 2, cmdFill),
+			"fetch":    plain(1, 1, cmdFetch),
+		},
+	})
+}
+
+// plain is a command without a negated form, with so many arguments; most -1 is any number.
+func plain(least, most int, run func(ts *testscript.TestScript, args []string)) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		switch {
+		case neg:
+			ts.Fatalf("there is no negated form of this command")
+		case len(args) < least || most >= 0 && len(args) > most:
+			ts.Fatalf("%d arguments", len(args))
+		}
+		run(ts, args)
+	}
+}
+
+// eventually polls until cond is nil, and fails the script with its last error.
+func eventually(ts *testscript.TestScript, cond func() error) {
+	deadline := time.Now().Add(patience)
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := cond()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %s: %v", patience, err)
+		}
+		time.Sleep(pause)
+	}
+}
+
+func compile(ts *testscript.TestScript, pattern string) *regexp.Regexp {
+	re, err := regexp.Compile("(?m)" + pattern)
+	ts.Check(err)
+	return re
+}
+
+func cmdExits(ts *testscript.TestScript, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func cmdWaitFor(ts *testscript.TestScript, args []string) {
+	file, re := ts.MkAbs(args[0]), compile(ts, args[1])
+	eventually(ts, func() error {
+		text, err := os.ReadFile(file)
+		if err == nil && !re.Match(text) {
+			err = fmt.Errorf("%s has no match for %#q:\n%s", args[0], args[1], text)
+		}
+		return err
+	})
+}
+
+func cmdUntil(ts *testscript.TestScript, args []string) {
+	re := compile(ts, args[0])
+	eventually(ts, func() error {
+		if err := ts.Exec(args[1], args[2:]...); err != nil {
+			return err
+		}
+		if text := ts.ReadFile("stdout"); !re.MatchString(text) {
+			return fmt.Errorf("no match for %#q in:\n%s", args[0], text)
+		}
+		return nil
+	})
+}
+
+// portPool gives each port once. They lie below those that systems take for outgoing connections, so that nobody is given
+// one by chance while a gateway is down.
+type portPool struct {
+	mu    sync.Mutex
+	given map[int]bool
+}
+
+func (p *portPool) cmdFreePort(ts *testscript.TestScript, names []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range names {
+		for tries := 0; ; tries++ {
+			port := 20_000 + rand.IntN(12_000)
+			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			if err == nil {
+				ts.Check(l.Close())
+			}
+			if err == nil && !p.given[port] {
+				p.given[port] = true
+				ts.Setenv(name, strconv.Itoa(port))
+				break
+			}
+			if tries == 1000 {
+				ts.Fatalf("no free port between 20000 and 32000: %v", err)
+			}
+		}
+	}
+}
+
+func cmdQuoted(ts *testscript.TestScript, args []string) {
+	text, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	ts.Setenv(args[0], text)
+}
+
+func cmdFill(ts *testscript.TestScript, args []string) {
+	size, err := strconv.ParseInt(args[1], 10, 32)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), make([]byte, size), 0o600))
+}
+
+func cmdFetch(ts *testscript.TestScript, args []string) {
+	client := http.Client{Timeout: patience}
+	defer client.CloseIdleConnections()
+	response, err := client.Get(args[0])
+	ts.Check(err)
+	defer response.Body.Close()
+	fmt.Fprintln(ts.Stdout(), response.Status)
+	_, err = io.Copy(ts.Stdout(), response.Body)
+	ts.Check(err)
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-io/tidings/streams"
+)
+
+// usersOptions are what the commands about users share.
+type usersOptions struct {
+	nats   natsFlags
+	stream streamFlags
+}
+
+func newUsers() *cobra.Command {
+	o := &usersOptions{}
+	var machineRead bool
+	cmd := &cobra.Command{
+		Use:   "users",
+		Short: "List users with their position and unread count, or forget one",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.with(cmd, func(ctx context.Context, users *streams.Users) error {
+				all, err := users.List(ctx)
+				if err != nil {
+					return err
+				}
+				if machineRead {
+					return printJSON(cmd.OutOrStdout(), all)
+				}
+				return printTable(cmd.OutOrStdout(), all)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&machineRead, "json", false, "print JSON, one user a line")
+	cmd.Flags().SortFlags = false
+	cmd.PersistentFlags().SortFlags = false
+	cmd.AddCommand(newForget(o))
+	o.stream.addName(cmd.PersistentFlags())
+	o.nats.add(cmd.PersistentFlags(), "nats://127.0.0.1:4222")
+	return cmd
+}
+
+func newForget(o *usersOptions) *cobra.Command {
+	var messages bool
+	cmd := &cobra.Command{
+		Use:   "forget USER",
+		Short: "Remove a user's positions, and with --messages the notifications too",
+		Long: `Remove a user's positions on all devices, and with --messages all notifications on the user's subject.
+A user who is connected stays so: tidings disconnect USER first.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.with(cmd, func(ctx context.Context, users *streams.Users) error {
+				cursors, purged, err := users.Forget(ctx, args[0], messages)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgot %s: %s, %s\n",
+					args[0], counted(cursors, "position"), counted(purged, "notification"))
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&messages, "messages", false, "remove the user's notifications too")
+	return cmd
+}
+
+func (o *usersOptions) with(cmd *cobra.Command, do func(context.Context, *streams.Users) error) error {
+	nc, err := o.nats.connect("tidings users", zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	stream, err := streams.Find(cmd.Context(), nc, o.stream.cfg)
+	if err != nil {
+		return err
+	}
+	return do(cmd.Context(), stream.Users())
+}
+
+func printTable(w io.Writer, all []streams.CursorState) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "USER\tDEVICE\tPOSITION\tUNREAD\tSINCE")
+	for _, c := range all {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", c.User, c.Device, c.Seq, c.Unread, c.Created.Local().Format(time.DateTime))
+	}
+	return t.Flush()
+}
+
+func printJSON(w io.Writer, all []streams.CursorState) error {
+	enc := json.NewEncoder(w)
+	for _, c := range all {
+		err := enc.Encode(map[string]any{
+			"user": c.User, "device": c.Device, "position": c.Seq, "unread": c.Unread, "since": c.Created.UTC(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
