@@ -99,7 +99,7 @@ func TestMoreUsersThanNATSAllowsConsumersByDefault(t *testing.T) {
 // A slow client must hold up nobody, and gets what it missed when it returns.
 func TestAClientThatDoesNotReadHarmsNobody(t *testing.T) {
 	n := newTown(t, func(c *nodeConfig) {
-		c.delivery.WriteWithin = 500 * time.Millisecond
+		c.delivery.WriteWithin = 3 * time.Second
 		c.tail.MaxBytes = 1 << 20
 	})
 	slow, _ := n.live(t, "alice")

@@ -13,7 +13,7 @@ func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.
 	after, reset, resumed := cursor.Seq, cursor.Reset, false
 	if first.After != nil && first.User == s.cursor.User { // another user's position in a shared browser is ignored
 		if first.Epoch == s.epoch && *first.After <= s.mark.Last {
-			after, resumed = *first.After, true
+			after, resumed, reset = *first.After, true, false // it was told in this epoch
 		} else {
 			reset = true
 		}
@@ -38,22 +38,25 @@ func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.
 }
 
 // limit finds the sources that are at the stream's limit, with the oldest message past the start: the stream has dropped some
-// before that, which the Tail may still hold. They are read from there. It returns the last of those beginnings, or 0.
+// before that, which the Tail may still hold. They are read from there. It returns the last of those beginnings, or 0. On the way it
+// sets what is unread of each, at most.
 func (s *session) limit(ctx context.Context, cursor streams.CursorState, after uint64, sources []streams.Source) (last uint64, err error) {
 	limit := uint64(max(0, s.mark.MaxMsgsPerSubject))
 	for i := range sources {
 		source := &sources[i]
 		start := max(after, source.After)
-		switch {
-		case limit == 0, s.mark.Last < start+limit: // so many do not fit in between
-			continue
-		case i == 0 && after >= cursor.Seq && cursor.Unread < limit: // nor are they on the user's own subject
+		source.Unread = s.mark.Last - min(s.mark.Last, start) // if all were its own
+		if i == 0 && after >= cursor.Seq {
+			source.Unread = min(source.Unread, cursor.Unread)
+		}
+		if limit == 0 || source.Unread < limit {
 			continue
 		}
 		have, err := s.g.cfg.Stream.Count(ctx, source.Subject)
 		if err != nil {
 			return 0, err
 		}
+		source.Unread = min(source.Unread, have)
 		if have < limit {
 			continue
 		}

@@ -41,6 +41,7 @@ type session struct {
 	mark     streams.State // of the stream when the client was admitted
 	reader   *streams.Reader
 	topics   uint64 // topics begin behind this seq
+	reset    bool   // the cursor was made anew, and its user is to be told
 
 	// Owned by the reader.
 	renewed time.Time // when the client last offered a fresh token
@@ -172,10 +173,10 @@ func (s *session) start(ctx context.Context, first wire.Auth, identity auth.Iden
 	if err != nil {
 		return err
 	}
-	if s.reader, err = s.g.cfg.Tail.Reader(s.epoch, after, sources); err != nil {
+	if s.reader, err = s.g.cfg.Tail.Reader(s.mark, after, sources); err != nil {
 		return err
 	}
-	s.lastMsg = after
+	s.lastMsg, s.reset = after, cursor.Reset
 	s.sent.Store(after)
 	raise(&s.acked, cursor.Seq)
 	ready := wire.Ready{
@@ -227,6 +228,9 @@ func (s *session) carry() {
 	if s.live && s.acked.Load() >= s.lastMsg {
 		at := s.reader.Position()
 		raise(&s.told, at)
+		if s.reset { // this client has been told, and the next need not be
+			s.g.cfg.Cursors.Ack(s.cursor, s.epoch, at)
+		}
 		s.g.cfg.Cursors.Carry(s.cursor, s.epoch, at)
 	}
 }

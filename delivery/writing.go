@@ -74,7 +74,13 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	w.retry = time.Time{}
 	due := w.nextDue()
 	w.reader.SetDeadline(due)
+	purged, at := w.reader.Purged(), w.reader.Position() // asked first, so that what is read is what was left
 	w.entries, err = w.reader.Read(ctx, w.entries[:0], batch)
+	if purged {
+		if err := w.writePurged(at); err != nil {
+			return false, err
+		}
+	}
 	if n := len(w.entries); n > 0 {
 		w.caughtUp = false
 		w.lastMsg = w.entries[n-1].Seq // the position is behind it, written or not
@@ -107,6 +113,15 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 		return false, w.write(wire.Live{Seq: at})
 	}
 	return more, nil
+}
+
+// writePurged tells that somebody has purged what the client may read.
+func (w *writer) writePurged(after uint64) error {
+	gap := wire.Gap{After: after, Reason: wire.GapPurged}
+	if len(w.entries) > 0 {
+		gap.Next = w.entries[0].Seq
+	}
+	return w.write(gap)
 }
 
 // writeMsg writes one message. A client that takes a batch slowly gets pings, and its end, in the midst of it.

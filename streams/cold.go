@@ -12,7 +12,7 @@ var errNotProven = errors.New("cold read: the stream could not vouch that nothin
 type coldRead struct {
 	r     *Reader
 	upTo  uint64
-	parts []coldPart
+	parts []coldPart // one for each source of the reader
 }
 
 type coldPart struct {
@@ -33,10 +33,79 @@ func (r *Reader) newColdRead() *coldRead {
 	return c
 }
 
-// read appends up to most entries and moves the reader; with fewer, it has moved it to the end of the cold read.
-func (c *coldRead) read(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
+// readCold reads from the stream: alone, or with others in one sweep.
+func (r *Reader) readCold(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
+	if r.cold == nil {
+		r.cold = r.newColdRead()
+	}
+	if !r.until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, r.until)
+		defer cancel()
+	}
+	had, before := len(dst), r.pos
+	counts := make([]int, len(r.sources))
+	dst, err := r.cold.read(ctx, dst, most, counts)
+
+	g := r.ring
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if r.overrun(0) { // what was just read may lie behind a hole
+		clear(dst[had:])
+		r.pos = before
+		return dst[:had], ErrMissed
+	}
+	for i, n := range counts {
+		for range n {
+			r.sources[i].read(g.maxEach)
+		}
+	}
+	return dst, err
+}
+
+// read appends up to most entries and moves the reader; with fewer, it has moved it to the end of the cold read, or of a sweep. It
+// counts what it appends of each source.
+func (c *coldRead) read(ctx context.Context, dst []Entry, most int, counts []int) ([]Entry, error) {
+	desk := c.r.tail.desk
+	turn := c.turn(most)
+	if turn.only = c.buffered(); turn.only && c.enough(most) {
+		return c.merge(ctx, dst, most, counts)
+	}
+	if err := desk.wait(ctx, turn); err != nil {
+		return dst, err
+	}
+	if !turn.swept {
+		defer desk.leave()
+		return c.merge(ctx, dst, most, counts)
+	}
+	copy(counts, turn.counts)
+	c.r.pos = max(c.r.pos, turn.at)
+	c.r.cold = nil
+	return append(dst, turn.entries...), turn.err
+}
+
+func (c *coldRead) buffered() bool {
+	for i := range c.parts {
+		if len(c.parts[i].msgs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// enough says that a batch can be made of what is here, whatever the order.
+func (c *coldRead) enough(most int) bool {
+	for i := range c.parts {
+		if p := &c.parts[i]; !p.done && len(p.msgs) < most {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *coldRead) merge(ctx context.Context, dst []Entry, most int, counts []int) ([]Entry, error) {
 	for n := 0; n < most; n++ {
-		var best *coldPart
+		best := -1
 		for i := range c.parts {
 			p := &c.parts[i]
 			if len(p.msgs) == 0 && !p.done {
@@ -44,19 +113,21 @@ func (c *coldRead) read(ctx context.Context, dst []Entry, most int) ([]Entry, er
 					return dst, err
 				}
 			}
-			if len(p.msgs) > 0 && (best == nil || p.msgs[0].Seq < best.msgs[0].Seq) {
-				best = p
+			if len(p.msgs) > 0 && (best < 0 || p.msgs[0].Seq < c.parts[best].msgs[0].Seq) {
+				best = i
 			}
 		}
-		if best == nil {
+		if best < 0 {
 			c.r.pos = max(c.r.pos, c.upTo)
 			c.r.cold = nil
 			return dst, nil
 		}
-		m := &best.msgs[0]
+		p := &c.parts[best]
+		m := &p.msgs[0]
 		dst = append(dst, Entry{Seq: m.Seq, Time: m.Time, Frame: c.r.tail.cfg.Encode(nil, m)})
+		counts[best]++
 		c.r.pos = m.Seq
-		best.msgs = best.msgs[1:]
+		p.msgs = p.msgs[1:]
 	}
 	return dst, nil
 }
@@ -64,17 +135,18 @@ func (c *coldRead) read(ctx context.Context, dst []Entry, most int) ([]Entry, er
 // fetch reads the next batch of one subject. It ends a part only on proof.
 func (c *coldRead) fetch(ctx context.Context, p *coldPart) error {
 	t := c.r.tail
-	select {
-	case t.coldSlots <- struct{}{}:
-		defer func() { <-t.coldSlots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 	for !p.done && len(p.msgs) == 0 {
-		before := t.stream.nc.Stats().Reconnects
-		msgs, more, err := t.stream.readAfter(ctx, p.subject, p.after, coldBatch)
-		if err != nil {
+		before := p.after
+		msgs, more, st, err := t.readProven(ctx, p.subject, before, c.upTo, coldBatch, c.r.ring.epoch)
+		if err != nil && len(msgs) == 0 { // else what is here goes first, and then the stream is asked again
 			return err
+		}
+		hole := st.Expired
+		if len(msgs) > 0 {
+			hole = min(hole, msgs[0].Seq-1)
+		}
+		if hole > max(before, c.r.told) {
+			return ErrMissed
 		}
 		for _, m := range msgs {
 			if m.Seq > c.upTo {
@@ -86,40 +158,46 @@ func (c *coldRead) fetch(ctx context.Context, p *coldPart) error {
 				p.msgs = append(p.msgs, m)
 			}
 		}
-		if p.done || more {
-			continue
-		}
-		err = t.proveEnd(ctx, p.subject, p.after, c.upTo, c.r.ring.epoch, before)
-		p.done = err == nil
-		if err != nil && len(p.msgs) == 0 { // else what is here goes first, and then the stream is asked again
-			return err
-		}
+		p.done = p.done || err == nil && !more
 	}
 	return nil
 }
 
-// proveEnd makes sure that an answer "no more" meant what it says. A server that is stopping says it too, of a store that is
-// closed: so the stream must still answer afterwards, over the same connection. A replica that lags says it of what it has
-// not yet got: so the leader is asked as well.
-func (t *Tail) proveEnd(ctx context.Context, subject string, after, upTo uint64, epoch string, reconnects uint64) error {
-	if t.replicas.Load() > 1 {
-		next, found, err := t.stream.leaderNext(ctx, subject, after)
-		if err != nil {
-			return err
-		}
-		if found && next.Seq <= upTo {
-			return errNotProven
-		}
+// readProven is readAfter with a look at the stream behind it, by which the caller knows what may have been dropped before it was
+// read. That there is no more, up to a seq, is proven. A server that is stopping says it too, of a store that is closed: so
+// the stream must still answer afterwards, over the same connection. A replica that lags says it of what it has not yet
+// got: so the leader is asked as well. Where the proof fails there is an error beside the messages, which are good.
+func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint64, batch int, epoch string) (
+	msgs []Message, more bool, st State, err error,
+) {
+	reconnects := t.stream.nc.Stats().Reconnects
+	if msgs, more, err = t.stream.readAfter(ctx, subject, after, batch); err != nil {
+		return nil, false, State{}, err
 	}
-	st, err := t.Mark(ctx)
-	if err != nil {
-		return err
+	if st, err = t.Mark(ctx); err != nil {
+		return nil, false, State{}, err
 	}
 	if st.Epoch != epoch {
-		return ErrReplaced
+		return nil, false, State{}, ErrReplaced
+	}
+	end := after
+	if n := len(msgs); n > 0 {
+		end = msgs[n-1].Seq
+	}
+	if more || end >= upTo {
+		return msgs, more, st, nil
+	}
+	if t.replicas.Load() > 1 {
+		next, found, err := t.stream.leaderNext(ctx, subject, end)
+		if err != nil {
+			return msgs, false, st, err
+		}
+		if found && next.Seq <= upTo {
+			return msgs, false, st, errNotProven
+		}
 	}
 	if t.stream.nc.Stats().Reconnects != reconnects {
-		return errNotProven
+		return msgs, false, st, errNotProven
 	}
-	return nil
+	return msgs, false, st, nil
 }

@@ -394,11 +394,14 @@ func TestCursorsOfAnotherEpoch(t *testing.T) {
 	if !now.Reset || now.Seq != 0 || now.Unread != 5 || now.TopicsFrom != 0 || now.Epoch == old.Epoch {
 		t.Errorf("in the new epoch: %+v", now)
 	}
-	if again := other.attach(alice); again.Reset || again.Epoch != now.Epoch || again.Seq != 0 {
-		t.Errorf("at the other gateway: %+v", again)
+	if again := other.attach(alice); !again.Reset || again.Epoch != now.Epoch || again.Seq != 0 {
+		t.Errorf("at the other gateway, before anybody acknowledged: %+v", again)
 	}
 	d.Ack(alice, now.Epoch, 2)
 	d.shows(alice, 2, 3)
+	if later := d.attach(alice); later.Reset {
+		t.Errorf("acknowledged since: %+v", later)
+	}
 	// Who comes with a mark of old does not undo that.
 	if _, err := other.Attach(testContext(t, patience), alice, old); !errors.Is(err, streams.ErrReplaced) {
 		t.Errorf("an old mark: %v", err)

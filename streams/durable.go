@@ -18,6 +18,7 @@ const (
 	metadataDevice     = "device"
 	metadataTopicsFrom = "topics_from" // the stream's last seq when the cursor was made: the user's topics begin behind it
 	metadataEpoch      = "epoch"       // what the position counts in
+	metadataReset      = "reset"       // it was of another epoch, and made anew; until it moves past this seq its user is told
 	metadataStale      = "stale"       // by the janitor: since when the position lies before the stream's first message
 )
 
@@ -41,7 +42,7 @@ type CursorState struct {
 	Epoch      string    // what Seq counts in
 	Created    time.Time // of the consumer
 	New        bool      // it was made just now
-	Reset      bool      // it was of another epoch, and made anew
+	Reset      bool      // it was of another epoch, and made anew; nobody has acknowledged anything since
 	name       string
 	stale      string
 }
@@ -97,8 +98,7 @@ func (d *durables) open(ctx context.Context, id CursorID, mark State) (CursorSta
 				return CursorState{}, err
 			}
 			// Repeats rather than a hole.
-			st, err = d.create(whole, CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: max(mark.First, 1) - 1})
-			st.Reset = true
+			st, err = d.create(whole, CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: max(mark.First, 1) - 1, Reset: true})
 		case !errors.Is(err, errNoCursor):
 			return CursorState{}, err
 		case id.Device == "":
@@ -159,6 +159,9 @@ func (d *durables) create(ctx context.Context, from CursorState) (CursorState, e
 	}
 	if from.Device != "" {
 		cfg.Metadata[metadataDevice] = from.Device
+	}
+	if from.Reset {
+		cfg.Metadata[metadataReset] = cfg.Metadata[metadataTopicsFrom]
 	}
 	consumer, err := d.stream.js.CreateConsumer(ctx, d.stream.name, cfg)
 	if errors.Is(err, jetstream.ErrMaximumConsumersLimit) {
@@ -304,6 +307,7 @@ func (d *durables) list(ctx context.Context, keep func(CursorState) bool) ([]Cur
 func cursorState(info *jetstream.ConsumerInfo) CursorState {
 	meta := info.Config.Metadata
 	from, _ := strconv.ParseUint(meta[metadataTopicsFrom], 10, 64)
+	reset, err := strconv.ParseUint(meta[metadataReset], 10, 64)
 	return CursorState{
 		CursorID:   CursorID{User: meta[metadataUser], Device: meta[metadataDevice]},
 		Seq:        info.AckFloor.Stream,
@@ -311,6 +315,7 @@ func cursorState(info *jetstream.ConsumerInfo) CursorState {
 		TopicsFrom: from,
 		Epoch:      meta[metadataEpoch],
 		Created:    info.Created,
+		Reset:      err == nil && info.AckFloor.Stream <= reset,
 		name:       info.Name,
 		stale:      meta[metadataStale],
 	}

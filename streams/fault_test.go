@@ -222,7 +222,7 @@ func TestTailBeforeTheServer(t *testing.T) {
 	}
 	proxy.Cut()
 	g.tail = streams.NewTail(g.stream, streams.TailConfig{Encode: encode})
-	if _, err := g.tail.Reader("", 0, nil); !errors.Is(err, streams.ErrReplaced) {
+	if _, err := g.tail.Reader(streams.State{}, 0, nil); !errors.Is(err, streams.ErrReplaced) {
 		t.Errorf("a reader of nothing: %v", err)
 	}
 	start(t, g.tail.Run)

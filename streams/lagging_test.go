@@ -88,9 +88,9 @@ func (s *storm) publish(n, size int, remove bool) error {
 }
 
 // attach adds a reader of some users, or of one for whom nothing comes.
-func (s *storm) attach(epoch string, after uint64) error {
+func (s *storm) attach(mark streams.State, after uint64) error {
 	sources := s.sources()
-	r, err := s.tail.Reader(epoch, after, sources)
+	r, err := s.tail.Reader(mark, after, sources)
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func TestReadersFallBehind(t *testing.T) {
 			}
 			mark := g.mark()
 			for range 10 {
-				if err := s.attach(mark.Epoch, s.rng.Uint64N(mark.Last)); err != nil {
+				if err := s.attach(mark, s.rng.Uint64N(mark.Last)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -307,7 +307,7 @@ func TestReadersSurvive(t *testing.T) {
 			s := newStorm(g, direct.pub, 7)
 			epoch := g.tail.Epoch()
 			for range 6 {
-				if err := s.attach(epoch, 0); err != nil {
+				if err := s.attach(s.mark(), 0); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -2,6 +2,7 @@ package streams_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -171,7 +172,7 @@ func (g *gateway) reader(after uint64, sources ...streams.Source) *streams.Reade
 	g.Helper()
 	var r *streams.Reader
 	streamstest.Eventually(g, patience, func() (err error) { // the tail may yet have to hear of a new epoch
-		r, err = g.tail.Reader(g.mark().Epoch, after, sources)
+		r, err = g.tail.Reader(g.mark(), after, sources)
 		return err
 	})
 	g.Cleanup(r.Close)
@@ -235,17 +236,20 @@ func data(entries []streams.Entry) (all []string) {
 // stored is the stream of the subjects as NATS has it, for comparison, encoded.
 func (g *gateway) stored(after uint64, subjects ...string) (frames []string) {
 	g.Helper()
-	ctx := testContext(g, patience)
+	ctx := testContext(g, 3*patience)
 	stream, err := g.js.Stream(ctx, g.stream.Name())
 	if err != nil {
 		g.Fatal(err)
 	}
 	for seq := after + 1; ; {
 		msg, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(">"))
-		if err != nil {
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return frames
 		}
-		if slices.Contains(subjects, msg.Subject) {
+		if err != nil {
+			g.Fatal(err)
+		}
+		if len(subjects) == 0 || slices.Contains(subjects, msg.Subject) {
 			frames = append(frames, fmt.Sprintf("%d %s %s", msg.Sequence, msg.Subject, msg.Data))
 		}
 		seq = msg.Sequence + 1

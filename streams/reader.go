@@ -15,6 +15,7 @@ var ErrReplaced = errors.New("the stream was replaced")
 type Source struct {
 	Subject string
 	After   uint64 // nothing up to this seq is read, whatever the reader's position
+	Unread  uint64 // how many messages the stream held behind that at the mark, at most
 }
 
 // Entry is one message for a reader.
@@ -33,37 +34,62 @@ type Reader struct {
 	pos     uint64
 	sources []source
 	woken   chan struct{}
-	cold    *coldRead // while the position lies before the Tail
-	missed  bool      // guarded by the ring
+	warm    bool      // the position was in memory once: what was evicted since, the chains tell
+	cold    *coldRead // while it lies before the Tail
+	told    uint64    // up to here messages may be gone, as the owner knows
 	until   time.Time // when a read of the stream gives up
+
+	// Guarded by the ring: written under its lock, or by the reader's goroutine under its read lock.
+	missed bool
+	purged bool
 }
 
 type source struct {
-	Source
-	chain uint32
-	next  uint64 // index of the next entry, as far as known; 0: look for it
+	Source           // Unread: as it is now
+	chain  uint32    // place in the ring's list
+	next   uint64    // index of the next entry, as far as known; 0: look for it
+	over   time.Time // since when more are unread than the stream keeps; zero: they are not
 }
 
-// Reader returns a reader of the sources behind the position. The position must be one of the Tail's present epoch, which
-// the caller learns from Mark.
-func (t *Tail) Reader(epoch string, after uint64, sources []Source) (*Reader, error) {
-	r := &Reader{tail: t, ring: t.current(), pos: after, woken: make(chan struct{}, 1)}
-	if r.ring == nil || r.ring.epoch != epoch {
+// Reader returns a reader of the sources behind the position. The mark is the one by which the caller knows what may be missing at
+// the start: ErrReplaced if it is not of the Tail's present epoch.
+func (t *Tail) Reader(mark State, after uint64, sources []Source) (*Reader, error) {
+	r := &Reader{tail: t, ring: t.current(), pos: after, told: mark.Expired, woken: make(chan struct{}, 1)}
+	if r.ring == nil || r.ring.epoch != mark.Epoch {
 		return nil, ErrReplaced
 	}
 	r.ring.mu.Lock()
 	defer r.ring.mu.Unlock()
 	r.attach(sources)
+	r.warm = after >= r.ring.base
+	for i := range r.sources {
+		s := &r.sources[i]
+		s.Unread += r.ring.behind(s.chain, max(mark.Last, s.After))
+	}
 	return r, nil
 }
 
 // Sources replaces what the reader reads. A subject that is new to it is read from the reader's position.
 func (r *Reader) Sources(sources []Source) {
-	r.ring.mu.Lock()
-	defer r.ring.mu.Unlock()
+	g := r.ring
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := r.sources
 	r.detach()
 	r.attach(sources)
-	r.cold = nil
+	for i := range r.sources {
+		s := &r.sources[i]
+		known := slices.IndexFunc(old, func(o source) bool { return o.Subject == s.Subject })
+		switch {
+		case known >= 0:
+			s.Unread, s.over = old[known].Unread, old[known].over
+		case r.pos >= g.base:
+			s.Unread = g.behind(s.chain, max(r.pos, s.After))
+		default:
+			s.Unread = g.through - min(g.through, max(r.pos, s.After))
+		}
+	}
+	r.cold, r.warm = nil, r.pos >= g.base
 }
 
 func (r *Reader) attach(sources []Source) {
@@ -106,6 +132,16 @@ func (r *Reader) Position() uint64 { return r.pos }
 // Wake is sent to when there may be more to read.
 func (r *Reader) Wake() <-chan struct{} { return r.woken }
 
+// Purged says, once, that somebody has purged a subject of the reader's since the last call: what it had not read may be gone. It
+// is as good as the audit by which the Tail learns of purges.
+func (r *Reader) Purged() bool {
+	r.ring.mu.RLock()
+	defer r.ring.mu.RUnlock()
+	purged := r.purged
+	r.purged = false
+	return purged
+}
+
 func (r *Reader) wake() {
 	select {
 	case r.woken <- struct{}{}:
@@ -137,18 +173,6 @@ func (r *Reader) Read(ctx context.Context, dst []Entry, most int) ([]Entry, erro
 // things to do. The next Read goes on where it was. What is in memory is read in no time.
 func (r *Reader) SetDeadline(until time.Time) { r.until = until }
 
-func (r *Reader) readCold(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
-	if r.cold == nil {
-		r.cold = r.newColdRead()
-	}
-	if !r.until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, r.until)
-		defer cancel()
-	}
-	return r.cold.read(ctx, dst, most)
-}
-
 // readTail reads from memory; behind says that the position lies before it.
 func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err error) {
 	g := r.ring
@@ -157,10 +181,11 @@ func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err er
 	switch {
 	case g.over != nil:
 		return dst, false, g.over
-	case r.missed:
+	case r.missed || r.overrun(overrunFor):
 		return dst, false, ErrMissed
-	case !g.covers(r.pos):
-		return dst, true, nil
+	}
+	if covered, err := r.covered(); err != nil || !covered {
+		return dst, err == nil, err
 	}
 	r.cold = nil
 	now := g.now().UnixNano()
@@ -174,17 +199,51 @@ func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err er
 		}
 		if best < 0 {
 			r.pos = max(r.pos, g.through)
+			r.allRead()
 			return dst, false, nil
 		}
 		e := g.at(index)
-		r.sources[best].next = e.next
-		r.pos = e.seq
-		if !g.gone(e, now) {
+		switch {
+		case e.removed(now):
+		case !g.dropped(e, now):
 			dst = append(dst, Entry{Seq: e.seq, Time: time.Unix(0, e.time), Frame: g.frame(index)})
 			n++
+		case e.seq <= r.told:
+		case n > 0:
+			return dst, false, nil // what came before it first
+		default:
+			return dst, false, ErrMissed
 		}
+		r.sources[best].next = e.next
+		r.sources[best].read(g.maxEach)
+		r.pos = e.seq
 	}
 	return dst, false, nil
+}
+
+// covered says whether all that the stream holds behind the position is in memory. Nothing need be looked for that the stream has
+// dropped, and the reader's owner knows that.
+func (r *Reader) covered() (bool, error) {
+	g := r.ring
+	if r.warm {
+		for i := range r.sources {
+			s := &r.sources[i]
+			if g.list[s.chain].evicted > max(r.pos, s.After) {
+				r.warm = false
+			}
+		}
+		return r.warm, nil
+	}
+	if r.pos < g.base {
+		switch {
+		case g.floor <= g.base:
+			return false, nil
+		case g.expired > max(r.pos, r.told):
+			return false, ErrMissed
+		}
+	}
+	r.warm = true
+	return true, nil
 }
 
 // find returns the index of the source's next entry behind the position, or 0. Where it is not known from the entry before,

@@ -98,11 +98,15 @@ func (r *ring) remove(seq uint64) {
 	}
 }
 
-// purge marks the messages up to a seq of every subject that the filter names as deleted.
+// purge marks the messages up to a seq of every subject that the filter names as deleted, and has its readers know.
 func (r *ring) purge(filter string, through uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range r.matching(filter) {
+		for _, reader := range r.list[id].readers {
+			reader.purged = true
+			reader.wake()
+		}
 		for i := r.list[id].first; i != 0 && r.at(i).seq <= through; i = r.at(i).next {
 			r.at(i).expires = 1
 		}

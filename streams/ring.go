@@ -21,6 +21,7 @@ type ring struct {
 	expired uint64 // up to here something may be gone
 
 	maxAge   time.Duration // of the stream, by which entries go without a word from it
+	maxEach  int64         // messages of one subject that the stream keeps; <= 0: all
 	serverAt time.Time     // what the server's clock said …
 	localAt  time.Time     // … when ours said this; its monotonic reading keeps jumps of our clock out
 
@@ -41,6 +42,7 @@ type ring struct {
 type chain struct {
 	subject     string
 	first, last uint64    // indices; 0: none
+	evicted     uint64    // seq of the newest that is no longer in memory, since the chain was made
 	readers     []*Reader // to be woken
 }
 
@@ -128,6 +130,7 @@ func (r *ring) append(m *Message, encode func([]byte, *Message) []byte) {
 	r.bytes += int64(e.size) + entrySize
 	r.advanceLocked(m.Seq)
 	for _, reader := range c.readers {
+		reader.count(id, r.maxEach)
 		reader.wake()
 	}
 	for r.bytes > r.maxBytes && r.first < r.next {
@@ -152,6 +155,7 @@ func (s *segment) write(m *Message, encode func([]byte, *Message) []byte) (slab,
 func (r *ring) evict() {
 	e := r.at(r.first)
 	c := &r.list[e.chain]
+	c.evicted = e.seq
 	if c.first == r.first {
 		c.first = e.next
 		if c.first == 0 {
@@ -200,7 +204,7 @@ func (r *ring) advanceLocked(seq uint64) {
 func (r *ring) limits(st State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.floor, r.expired, r.maxAge = st.First, st.Expired, st.MaxAge
+	r.floor, r.expired, r.maxAge, r.maxEach = st.First, st.Expired, st.MaxAge, st.MaxMsgsPerSubject
 	r.serverAt, r.localAt = st.Now, time.Now()
 }
 
@@ -264,15 +268,13 @@ func (r *ring) release(id uint32) {
 	}
 }
 
-// gone says whether the stream has dropped the entry since, as far as its limits and clock tell.
-func (r *ring) gone(e *entry, now int64) bool {
-	return e.seq < r.floor || e.expires != 0 && e.expires <= now ||
-		r.maxAge > 0 && e.expires != math.MaxInt64 && e.time+int64(r.maxAge) <= now
-}
+// removed says whether the entry was deleted, or is past its own TTL: that is meant.
+func (e *entry) removed(now int64) bool { return e.expires != 0 && e.expires <= now }
 
-// covers says that what the stream holds behind the position is all here. What lies before the stream's first message need not
-// be looked for.
-func (r *ring) covers(pos uint64) bool { return pos >= r.base || r.floor > r.base }
+// dropped says whether the stream's limits have taken the entry since, as far as is known.
+func (r *ring) dropped(e *entry, now int64) bool {
+	return e.seq < r.floor || r.maxAge > 0 && e.expires != math.MaxInt64 && e.time+int64(r.maxAge) <= now
+}
 
 func (r *ring) position() uint64 {
 	r.mu.RLock()

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -87,7 +88,8 @@ func testRing(t *testing.T, rng *rand.Rand) {
 			r.sources = sources()
 			r.Sources(r.sources)
 		case p < 81:
-			m.ring.limits(State{First: m.ring.through - min(m.ring.through, rng.Uint64N(200)), Now: time.Now()})
+			first := m.ring.through - min(m.ring.through, rng.Uint64N(200))
+			m.ring.limits(State{First: first, Expired: first - min(first, 1), Now: time.Now()})
 		case p < 83 && len(m.messages) > 0:
 			msg := m.messages[len(m.messages)-1-rng.IntN(min(40, len(m.messages)))]
 			m.removed[msg.Seq] = true
@@ -113,16 +115,28 @@ func testRing(t *testing.T, rng *rand.Rand) {
 
 func (m *model) read(r *modelReader, most int) {
 	want := m.wants(r)
-	if !m.ring.covers(r.pos) { // the stream's turn
-		r.pos = m.ring.base
+	got, behind, err := r.readTail(nil, most)
+	for tries := 0; behind || errors.Is(err, ErrMissed); tries++ {
+		switch {
+		case tries == 3:
+			m.t.Fatalf("behind %v, %v, at %d", behind, err, r.pos)
+		case behind && r.pos >= m.ring.base:
+			m.t.Fatalf("at %d, and memory begins at %d", r.pos, m.ring.base)
+		case behind: // the stream's turn
+			r.pos = m.ring.base
+		case m.ring.floor <= r.pos+1:
+			m.t.Fatalf("missed something at %d, the stream begins at %d", r.pos, m.ring.floor)
+		default: // its owner knows now
+			r.told = m.ring.expired
+		}
 		want = m.wants(r)
+		got, behind, err = r.readTail(nil, most)
+	}
+	if err != nil {
+		m.t.Fatal(err)
 	}
 	more := len(want) >= most
 	want = want[:min(most, len(want))]
-	got, behind, err := r.readTail(nil, most)
-	if behind || err != nil {
-		m.t.Fatalf("behind %v, %v", behind, err)
-	}
 	if frames := framesOf(got); !slices.Equal(frames, want) {
 		m.t.Fatalf("read %q, want %q", frames, want)
 	}
@@ -199,6 +213,11 @@ func TestRingTime(t *testing.T) {
 		r.limits(State{First: 1, Now: now.Add(skew), MaxAge: c.maxAge})
 		reader := &Reader{ring: r, woken: make(chan struct{}, 1)}
 		reader.attach([]Source{{Subject: "s"}})
+		_, _, err := reader.readTail(nil, 10)
+		if missed := errors.Is(err, ErrMissed); missed != (c.maxAge > 0) {
+			t.Errorf("MaxAge %s: %v", c.maxAge, err)
+		}
+		reader.pos, reader.told = 0, 5 // one who knows that
 		entries, _, _ := reader.readTail(nil, 10)
 		if got := fmt.Sprint(framesOf(entries)); got != c.want {
 			t.Errorf("MaxAge %s: %s, want %s", c.maxAge, got, c.want)

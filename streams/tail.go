@@ -32,7 +32,7 @@ type Tail struct {
 	marks     chan chan<- markResult
 	kick      chan struct{} // look at the stream now
 	ready     chan struct{} // closed once warm
-	coldSlots chan struct{}
+	desk      *desk         // of reads from the stream
 	replicas  atomic.Int32
 	onReplace func(epoch string) // of Cursors
 
@@ -49,7 +49,6 @@ type markResult struct {
 var errAnew = errors.New("the consumer must be made anew")
 
 const (
-	coldReads  = 8 // at the same time, so that live delivery does not suffer
 	lookWithin = 20 * time.Millisecond
 	stuckAfter = 5 * time.Second // without a message that the stream has
 
@@ -63,7 +62,7 @@ func NewTail(s *Stream, cfg TailConfig) *Tail {
 	return &Tail{
 		stream: s, cfg: cfg, log: cfg.Logger, oddLog: cfg.Logger.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
 		marks: make(chan chan<- markResult), kick: make(chan struct{}, 1), ready: make(chan struct{}),
-		coldSlots: make(chan struct{}, coldReads),
+		desk: newDesk(),
 	}
 }
 
@@ -74,6 +73,7 @@ func (t *Tail) Ready() <-chan struct{} { return t.ready }
 func (t *Tail) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { t.answerMarks(ctx); return nil })
+	g.Go(func() error { t.sweeps(ctx); return nil })
 	g.Go(func() error {
 		const least, most = 50 * time.Millisecond, 2 * time.Second
 		for delay := least; ctx.Err() == nil; {

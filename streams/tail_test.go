@@ -99,7 +99,7 @@ func TestWake(t *testing.T) {
 			}
 			stored <- receipt.Seq
 		}()
-		r, err := g.tail.Reader(g.tail.Epoch(), after, []streams.Source{{Subject: subject}})
+		r, err := g.tail.Reader(g.mark(), after, []streams.Source{{Subject: subject}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,12 +129,12 @@ func TestManyReaders(t *testing.T) {
 	const messages, readers = 5000, 50
 	g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxMsgsPerSubject: -1}, streams.TailConfig{})
 	news := topicSubject(t, "news")
-	epoch := g.tail.Epoch()
+	mark := g.mark()
 	var all errgroup.Group
 	for i := range readers {
 		all.Go(func() error {
 			user := fmt.Sprint(i % 5)
-			r, err := g.tail.Reader(epoch, 0, []streams.Source{{Subject: userSubject(t, user)}, {Subject: news}})
+			r, err := g.tail.Reader(mark, 0, []streams.Source{{Subject: userSubject(t, user)}, {Subject: news}})
 			if err != nil {
 				return err
 			}
@@ -221,7 +221,7 @@ func TestMark(t *testing.T) {
 	default:
 		t.Error("one waits for an epoch that is not")
 	}
-	if _, err := g.tail.Reader("another", 0, nil); !errors.Is(err, streams.ErrReplaced) {
+	if _, err := g.tail.Reader(streams.State{Epoch: "another"}, 0, nil); !errors.Is(err, streams.ErrReplaced) {
 		t.Errorf("a reader of another epoch: %v", err)
 	}
 }

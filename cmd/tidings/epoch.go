@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-io/tidings/streams"
+)
+
+func newEpoch() *cobra.Command {
+	var (
+		nats   natsFlags
+		stream streams.Config
+	)
+	cmd := &cobra.Command{
+		Use:   "new-epoch",
+		Short: "Declare that the stream went back in time: after restoring a backup",
+		Long: `Declare that the stream went back in time, so that sequences mean something else than before: after restoring a backup while
+no gateway ran, or a loss of power without --sync always. Gateways that run notice it by themselves.
+
+Every client is told by a gap (stream_reset) when it connects, positions of the time before count no more, and each user is sent
+again what the stream holds for them.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			nc, err := nats.connect("tidings new-epoch", zerolog.Nop())
+			if err != nil {
+				return err
+			}
+			defer nc.Close()
+			s, err := streams.Find(cmd.Context(), nc, stream)
+			if err != nil {
+				return err
+			}
+			st, err := s.NewEpoch(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is in epoch %s now, from seq %d\n", s.Name(), st.Epoch, st.First)
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&stream.Name, "stream", streams.DefaultName, "the stream")
+	nats.add(flags, "nats://127.0.0.1:4222")
+	return cmd
+}

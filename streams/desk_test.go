@@ -1,0 +1,34 @@
+package streams
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestCheapestSweep(t *testing.T) {
+	near := func(n int, from uint64) (turns []*turn) {
+		for i := range n {
+			turns = append(turns, &turn{from: from + uint64(i)})
+		}
+		return turns
+	}
+	for _, c := range []struct {
+		name  string
+		turns []*turn
+		end   uint64
+		want  int // how many read alone
+	}{
+		{"a crowd", near(1000, 5000), 10_000, 0},
+		{"too few", near(40, 5000), 10_000, 40},
+		{"an outlier", append(near(1, 0), near(1000, 900_000)...), 1_000_000, 1},
+		{"many outliers are a crowd", append(near(500, 0), near(500, 900_000)...), 1_000_000, 0},
+		{"at the end already", near(1000, 20_000), 10_000, 1000},
+		{"nobody", nil, 10, 0},
+	} {
+		t.Run(fmt.Sprint(c.name), func(t *testing.T) {
+			if got := cheapest(c.turns, c.end); got != c.want {
+				t.Errorf("%d of %d read alone, want %d", got, len(c.turns), c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,155 @@
+package streams_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// missed reads until the reader is told that it has missed something, which must leave its position where the hole begins.
+func (g *gateway) missed(r *streams.Reader, at uint64) {
+	g.Helper()
+	streamstest.Eventually(g, patience, func() error {
+		entries, err := r.Read(testContext(g, patience), nil, 100)
+		if errors.Is(err, streams.ErrMissed) && len(entries) == 0 {
+			return nil
+		}
+		return fmt.Errorf("%q, %w", frames(entries), err)
+	})
+	if r.Position() != at {
+		g.Errorf("at %d, the hole begins behind %d", r.Position(), at)
+	}
+}
+
+// A reader that the stream's limit for each subject has overrun is told, and not given what lies behind the hole.
+func TestOverrunByNewerMessages(t *testing.T) {
+	t.Parallel()
+	const limit = 10
+	for name, c := range map[string]struct {
+		memory int64
+		wait   time.Duration // longer than the stream's past is given from memory
+	}{
+		"far behind": {500, 0},
+		"in memory":  {1 << 20, 4500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxMsgsPerSubject: limit}, streams.TailConfig{MaxBytes: c.memory})
+			var first uint64
+			for i := range 3 {
+				first = max(first, g.publish("alice", fmt.Sprint(i)))
+			}
+			g.reached()
+			r, quick := g.userReader(0, "alice"), g.userReader(0, "alice")
+			if got := g.read(quick); len(got) != 3 {
+				t.Fatalf("read %q", frames(got))
+			}
+			for i := range limit - 3 {
+				g.publish("alice", fmt.Sprint("full ", i))
+			}
+			g.reached()
+			if got := g.read(g.userReader(0, "alice")); len(got) != limit {
+				t.Fatalf("a subject at its limit has lost nothing: read %q", frames(got))
+			}
+			for i := range 12 {
+				g.publish("bob", fmt.Sprint("noise ", i))
+			}
+			for i := range 3 {
+				g.publish("alice", fmt.Sprint("over ", i))
+			}
+			g.reached()
+			time.Sleep(c.wait)
+			g.missed(r, 0)
+			// One that is not behind the limit reads on, from wherever.
+			if got := data(g.read(quick)); len(got) != limit || got[limit-1] != "over 2" {
+				t.Errorf("the reader that had read three: %q", got)
+			}
+		})
+	}
+}
+
+// For a moment, what the stream has dropped for newer messages of the subject is still read from memory: a burst is no loss.
+func TestBurstBeyondTheLimitIsReadFromMemory(t *testing.T) {
+	t.Parallel()
+	g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxMsgsPerSubject: 10}, streams.TailConfig{})
+	r := g.userReader(0, "alice")
+	for i := range 50 {
+		g.publish("alice", fmt.Sprint(i))
+	}
+	g.reached()
+	if got := g.read(r); len(got) != 50 {
+		t.Errorf("read %q", frames(got))
+	}
+	time.Sleep(4500 * time.Millisecond) // what was read in time is no longer counted
+	g.publish("alice", "more")
+	if got, err := g.next(r, patience); err != nil || got != "[more]" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// A reader that the stream's age has overrun is told as well, be it in memory or far behind.
+func TestOverrunByAge(t *testing.T) {
+	t.Parallel()
+	for name, memory := range map[string]int64{"far behind": 300, "in memory": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxAge: 2 * time.Second},
+				streams.TailConfig{MaxBytes: memory, Poll: 100 * time.Millisecond})
+			g.publish("bob", "0")
+			r, idle := g.userReader(0, "alice"), g.userReader(0, "carol")
+			for i := range 10 {
+				g.publish("alice", fmt.Sprint(i))
+				g.publish("bob", fmt.Sprint(i))
+			}
+			last := g.reached()
+			streamstest.Eventually(t, patience, func() error {
+				if st := g.mark(); st.Expired < last {
+					return fmt.Errorf("up to %d of %d have expired", st.Expired, last)
+				}
+				return nil
+			})
+			g.publish("alice", "fresh")
+			g.reached()
+			g.missed(r, 0)
+			// One for whom there was nothing has missed nothing.
+			g.publish("carol", "fresh")
+			if got, err := g.next(idle, patience); err != nil || got != "[fresh]" {
+				t.Errorf("carol: %s, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestPurgeIsTold(t *testing.T) {
+	t.Parallel()
+	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{})
+	alice, bob := g.userReader(0, "alice"), g.userReader(0, "bob")
+	g.publish("alice", "1")
+	g.publish("bob", "2")
+	g.reached()
+	if alice.Purged() {
+		t.Error("nobody has purged anything")
+	}
+	if _, _, err := g.stream.Users().Forget(testContext(t, patience), "alice", true); err != nil {
+		t.Fatal(err)
+	}
+	streamstest.Eventually(t, patience, func() error {
+		if !alice.Purged() {
+			return errors.New("alice's reader is not told")
+		}
+		return nil
+	})
+	if alice.Purged() || bob.Purged() {
+		t.Error("told twice, or the wrong one")
+	}
+	if got := g.read(alice); len(got) != 0 {
+		t.Errorf("read %q after the purge", frames(got))
+	}
+	if got := g.read(bob); len(got) != 1 {
+		t.Errorf("bob read %q", frames(got))
+	}
+}
