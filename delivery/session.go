@@ -122,7 +122,7 @@ func (s *session) admit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cursor, err := s.g.cfg.Cursors.Attach(ctx, s.cursor, s.mark)
+	cursor, err := s.g.cfg.Cursors.Attach(ctx, s.cursor, s.mark, s.topicsFrom(first))
 	if err != nil {
 		return err
 	}
@@ -162,9 +162,6 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 // start opens the reader and writes ready, and gap where something may be missing.
 func (s *session) start(ctx context.Context, first wire.Auth, identity auth.Identity, cursor streams.CursorState) error {
 	s.topics = min(cursor.TopicsFrom, s.mark.Last) // two who come first at the same time have marks of their own
-	if cursor.New && first.Epoch != "" && first.Epoch != s.epoch && first.User == s.cursor.User {
-		s.topics = max(s.mark.First, 1) - 1 // no newcomer, but one whose cursor went with the old stream
-	}
 	sources, err := s.sources(identity)
 	if err != nil {
 		return err
@@ -190,6 +187,18 @@ func (s *session) start(ctx context.Context, first wire.Auth, identity auth.Iden
 		return s.write(*gap)
 	}
 	return nil
+}
+
+// topicsFrom says behind which seq topics begin, for one without a cursor.
+func (s *session) topicsFrom(first wire.Auth) uint64 {
+	switch {
+	case first.User != s.cursor.User || first.After == nil:
+		return s.mark.Last // a newcomer
+	case first.Epoch == s.epoch:
+		return *first.After // somebody has removed the cursor
+	default:
+		return max(s.mark.First, 1) - 1 // it went with the old stream
+	}
 }
 
 // sources are what the identity may read. A topic that cannot be named admits nobody.

@@ -25,7 +25,7 @@ type coldPart struct {
 func (r *Reader) newColdRead() *coldRead {
 	r.ring.mu.RLock()
 	defer r.ring.mu.RUnlock()
-	c := &coldRead{r: r, upTo: r.ring.through}
+	c := &coldRead{r: r, upTo: r.ring.visible()}
 	for _, s := range r.sources {
 		after := max(r.pos, s.After)
 		c.parts = append(c.parts, coldPart{subject: s.Subject, after: after, done: after >= c.upTo})

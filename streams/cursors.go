@@ -82,8 +82,9 @@ func NewCursors(t *Tail, cfg CursorsConfig) *Cursors {
 }
 
 // Attach finds the cursor, or makes it, and holds it for a connection until Detach. Mark must be of the Tail, taken after
-// the connection was admitted. Errors wrap ErrBadName, ErrTooManyDevices, ErrReplaced or what NATS said.
-func (c *Cursors) Attach(ctx context.Context, id CursorID, mark State) (CursorState, error) {
+// the connection was admitted. Where the cursor is made, the user's topics begin behind topicsFrom: the mark's Last for a newcomer,
+// which is also the most. Errors wrap ErrBadName, ErrTooManyDevices, ErrReplaced or what NATS said.
+func (c *Cursors) Attach(ctx context.Context, id CursorID, mark State, topicsFrom uint64) (CursorState, error) {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -98,7 +99,7 @@ func (c *Cursors) Attach(ctx context.Context, id CursorID, mark State) (CursorSt
 			return CursorState{}, err
 		}
 	}
-	st, err := c.store.open(ctx, id, mark)
+	st, err := c.store.open(ctx, id, mark, min(topicsFrom, mark.Last))
 	if err != nil {
 		return CursorState{}, err
 	}
@@ -279,13 +280,17 @@ func (c *Cursors) commit(ctx context.Context, cur *cursor) error {
 	if to.Seq <= committed {
 		return nil
 	}
+	sound, err := c.tail.sound(ctx) // or it might go into an older copy of the stream, past its end
+	if err != nil {
+		return err
+	}
 	if cur.epoch != c.tail.Epoch() {
 		return errNoCursor
 	}
-	st, err := c.store.commit(ctx, to)
+	st, err := c.store.commit(ctx, to, sound)
 	if attached && ctx.Err() == nil && (errors.Is(err, errNoCursor) || errors.Is(err, context.DeadlineExceeded)) {
 		// An operator removed it under a connected user, who has acknowledged none the less.
-		st, err = c.store.restore(ctx, to)
+		st, err = c.store.restore(ctx, to, sound)
 	}
 	if err != nil {
 		return err

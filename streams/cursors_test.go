@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ func runCursors(t testing.TB, nc *nats.Conn, cfg streams.CursorsConfig) desk {
 
 func (d desk) attach(id streams.CursorID) streams.CursorState {
 	d.Helper()
-	st, err := d.Attach(testContext(d, patience), id, d.mark())
+	st, err := d.Attach(testContext(d, patience), id, d.mark(), math.MaxUint64)
 	if err != nil {
 		d.Fatal(err)
 	}
@@ -298,7 +299,7 @@ func TestDevices(t *testing.T) {
 	d.shows(alice, 3, 2)
 
 	d.attach(device("third"))
-	_, err = d.Attach(testContext(t, patience), device("fourth"), d.mark())
+	_, err = d.Attach(testContext(t, patience), device("fourth"), d.mark(), math.MaxUint64)
 	if !errors.Is(err, streams.ErrTooManyDevices) || !strings.Contains(err.Error(), "--max-devices") {
 		t.Errorf("the fourth: %v", err)
 	}
@@ -403,7 +404,7 @@ func TestCursorsOfAnotherEpoch(t *testing.T) {
 		t.Errorf("acknowledged since: %+v", later)
 	}
 	// Who comes with a mark of old does not undo that.
-	if _, err := other.Attach(testContext(t, patience), alice, old); !errors.Is(err, streams.ErrReplaced) {
+	if _, err := other.Attach(testContext(t, patience), alice, old, math.MaxUint64); !errors.Is(err, streams.ErrReplaced) {
 		t.Errorf("an old mark: %v", err)
 	}
 	d.shows(alice, 2, 3)
@@ -429,7 +430,7 @@ func TestForeignConsumer(t *testing.T) {
 	if _, err := d.jetstream().CreateConsumer(testContext(t, patience), jetstream.ConsumerConfig{Durable: "user-alice"}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.Attach(testContext(t, patience), alice, d.mark())
+	_, err := d.Attach(testContext(t, patience), alice, d.mark(), math.MaxUint64)
 	if err == nil || !strings.Contains(err.Error(), "nats consumer rm NOTIFICATIONS user-alice") {
 		t.Error(err)
 	}
@@ -502,7 +503,7 @@ func TestCommitsDoNotOvertake(t *testing.T) {
 					return nil
 				default:
 				}
-				now, err := d.Attach(t.Context(), id, d.mark())
+				now, err := d.Attach(t.Context(), id, d.mark(), math.MaxUint64)
 				if err != nil {
 					return err
 				}

@@ -28,6 +28,9 @@ var ErrTooManyDevices = errors.New("too many devices")
 // errNoCursor says that there is no durable consumer to move: nobody made it yet, or somebody removed it.
 var errNoCursor = errors.New("no such cursor")
 
+// errUnsound says that NATS was away meanwhile: what came back may be another stream.
+var errUnsound = errors.New("NATS was away meanwhile")
+
 const (
 	resetTimeout = time.Second // a reset of a consumer that is gone is never answered
 	listTimeout  = 5 * time.Minute
@@ -81,7 +84,7 @@ func (d *durables) read(ctx context.Context, id CursorID) (CursorState, error) {
 
 // open reads a cursor, or makes it where there is none (about 1 ms of the server). One of another epoch than the mark's says
 // nothing about this stream: it is made anew, at the beginning of what the stream holds.
-func (d *durables) open(ctx context.Context, id CursorID, mark State) (CursorState, error) {
+func (d *durables) open(ctx context.Context, id CursorID, mark State, topicsFrom uint64) (CursorState, error) {
 	for {
 		st, err := d.read(ctx, id)
 		switch {
@@ -102,9 +105,9 @@ func (d *durables) open(ctx context.Context, id CursorID, mark State) (CursorSta
 		case !errors.Is(err, errNoCursor):
 			return CursorState{}, err
 		case id.Device == "":
-			st, err = d.create(ctx, CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: mark.Last})
+			st, err = d.create(ctx, CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: topicsFrom})
 		default:
-			st, err = d.createDevice(ctx, id, mark)
+			st, err = d.createDevice(ctx, id, mark, topicsFrom)
 		}
 		if errors.Is(err, jetstream.ErrConsumerExists) {
 			continue // another gateway was faster
@@ -115,13 +118,13 @@ func (d *durables) open(ctx context.Context, id CursorID, mark State) (CursorSta
 }
 
 // createDevice makes the cursor of a new device, at the user's own position if there is one.
-func (d *durables) createDevice(ctx context.Context, id CursorID, mark State) (CursorState, error) {
+func (d *durables) createDevice(ctx context.Context, id CursorID, mark State, topicsFrom uint64) (CursorState, error) {
 	leave, err := d.admit(ctx, id)
 	if err != nil {
 		return CursorState{}, err
 	}
 	defer leave()
-	from := CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: mark.Last}
+	from := CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: topicsFrom}
 	own, err := d.read(ctx, CursorID{User: id.User})
 	switch {
 	case err == nil && own.Epoch == mark.Epoch:
@@ -180,12 +183,14 @@ func (d *durables) create(ctx context.Context, from CursorState) (CursorState, e
 
 // commit moves a cursor forward, and leaves one that is further alone. The error wraps errNoCursor where there is
 // none, or only one of another epoch. The server offers no compare: of two commits at the same instant the lower may win,
-// which costs repeats.
-func (d *durables) commit(ctx context.Context, to CursorState) (CursorState, error) {
+// which costs repeats. Where sound no longer holds, nothing is moved.
+func (d *durables) commit(ctx context.Context, to CursorState, sound func() bool) (CursorState, error) {
 	st, err := d.read(ctx, to.CursorID)
 	switch {
 	case err != nil:
 		return CursorState{}, err
+	case !sound():
+		return CursorState{}, errUnsound
 	case st.Epoch != to.Epoch:
 		return CursorState{}, fmt.Errorf("%w: %s of epoch %s", errNoCursor, to.CursorID, to.Epoch)
 	case st.Seq >= to.Seq:
@@ -195,10 +200,13 @@ func (d *durables) commit(ctx context.Context, to CursorState) (CursorState, err
 }
 
 // restore makes a cursor again where it was. Where it is there after all, it is moved.
-func (d *durables) restore(ctx context.Context, to CursorState) (CursorState, error) {
+func (d *durables) restore(ctx context.Context, to CursorState, sound func() bool) (CursorState, error) {
+	if !sound() {
+		return CursorState{}, errUnsound
+	}
 	st, err := d.create(ctx, to)
 	if errors.Is(err, jetstream.ErrConsumerExists) {
-		return d.commit(ctx, to)
+		return d.commit(ctx, to, sound)
 	}
 	return st, err
 }

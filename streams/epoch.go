@@ -31,6 +31,7 @@ func (t *Tail) enter(ctx context.Context, st State, wentBack, missed bool) (*rin
 		t.log.Warn().Str("old", old.epoch).Str("new", st.Epoch).Err(over).Msg("clients come again")
 	}
 	r := newRing(st.Epoch, t.warmFrom(st), t.cfg.MaxBytes)
+	r.begun = st.Last
 	r.limits(st)
 	t.mu.Lock()
 	t.ring = r

@@ -94,14 +94,15 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 			soon = nil
 		case <-poll.C:
 		}
-		before := r.position() // messages come while the stream is asked
+		before, holes := r.position(), r.holesFound() // messages come while the stream is asked
 		st, err := t.stream.State(ctx)
 		if err != nil {
 			return err
 		}
-		if again, err := t.enter(ctx, st, st.Last < before, false); err != nil || again != r {
+		if again, err := t.enter(ctx, st, st.Last < before, r.holeBefore(st.Expired)); err != nil || again != r {
 			return cmp.Or(err, errAnew)
 		}
+		r.bound(st.Last, holes)
 		at := r.position()
 		if at > seen || at >= st.Last {
 			seen, moved = at, time.Now()
@@ -120,7 +121,7 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 
 // begin looks at the stream, and returns the ring to go on with and how far the stream goes.
 func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
-	old, read := t.current(), uint64(0)
+	old, read, reconnects := t.current(), uint64(0), t.stream.nc.Stats().Reconnects
 	if old != nil {
 		read = old.position()
 	}
@@ -140,8 +141,12 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 		return nil, 0, err
 	}
 	missed := old != nil && st.Expired > read
-	if r, err = t.enter(ctx, st, wentBack, missed); err != nil || r != old {
-		return r, st.Last, err
+	if r, err = t.enter(ctx, st, wentBack, missed); err != nil {
+		return nil, 0, err
+	}
+	t.looked.Store(reconnects + 1)
+	if r != old {
+		return r, st.Last, nil
 	}
 	r.absent(st.Last, st.MaxMsgsPerSubject)
 	// One message alone: the last consumer may have ended for it. Without data and with a header "Status", nats.go takes it for
@@ -185,7 +190,9 @@ func (t *Tail) add(r *ring, m *Message) {
 		r.advance(m.Seq)
 		return
 	}
-	r.append(m, t.cfg.Encode)
+	if r.append(m, t.cfg.Encode) {
+		t.look()
+	}
 }
 
 // consume starts a consumer behind what the ring has. It is cancelled with a cause when a message is missing, when the

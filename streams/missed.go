@@ -2,6 +2,7 @@ package streams
 
 import (
 	"errors"
+	"math"
 	"time"
 )
 
@@ -14,36 +15,111 @@ var ErrMissed = errors.New("the stream dropped messages before they could be rea
 // that needs longer has lost them.
 const overrunFor = 4 * time.Second
 
-// catchUp counts, after an absence, what is read of each subject. One that brings as many messages as the stream keeps of it may
-// have had more.
+// catchUp counts what is read of each subject behind a hole: after an absence, or where the stream dropped messages before they
+// could be read. A subject that brings as many messages as the stream keeps of it may have had more. Until that is known, readers get
+// nothing from behind the hole, or they would come again with a position that lies past it.
 type catchUp struct {
-	through uint64 // the absence ends here
+	from    uint64 // the hole lies behind this
+	through uint64 // what the stream dropped, it dropped for messages up to here; unknown: not yet known
 	limit   int64
-	seen    map[uint32]int64 // by chain; nil: nobody was absent
+	seen    map[uint32]int64 // by chain; nil: there is no hole
 }
+
+const unknown = math.MaxUint64
 
 // absent notes that the stream went on to last unread. With no more messages than its limit no subject can have lost any.
 func (r *ring) absent(last uint64, limit int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if limit > 0 && last >= r.through+uint64(limit) {
-		r.catching = catchUp{through: last, limit: limit, seen: map[uint32]int64{}}
+	r.begun = last
+	if limit > 0 && last >= r.visible()+uint64(limit) {
+		r.catch(last, limit)
+	} else {
+		r.caughtUp()
 	}
 }
 
-// caught counts a message of a chain.
-func (r *ring) caught(id uint32, seq uint64) {
+// catch is called with mu held.
+func (r *ring) catch(through uint64, limit int64) {
+	if r.catching.seen == nil {
+		r.catching = catchUp{from: r.through, limit: limit, seen: map[uint32]int64{}}
+	}
+	r.catching.through = through
+}
+
+// skipped notes, before a message is added, whether there is a hole between it and the one before: something that was stored since
+// the consumer began is gone already. How far the stream is by then must be found out.
+func (r *ring) skipped(seq uint64) bool {
+	if seq <= r.through+1 || seq <= r.begun || r.maxEach <= 0 {
+		return false
+	}
+	r.catch(unknown, r.maxEach)
+	r.holes++
+	return true
+}
+
+// bound says how far the stream was after so many holes had been found.
+func (r *ring) bound(last uint64, holes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	c := &r.catching
+	if c.seen == nil || holes != r.holes {
+		return
+	}
+	c.through = last
+	if r.through >= last || last < c.from+uint64(c.limit) {
+		r.caughtUp()
+	}
+}
+
+// holeBefore says that the hole reaches into what the stream drops whatever its subject.
+func (r *ring) holeBefore(expired uint64) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.catching.seen != nil && r.catching.from < expired
+}
+
+func (r *ring) holesFound() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.holes
+}
+
+// visible is how far readers may read.
+func (r *ring) visible() uint64 {
+	if r.catching.seen != nil {
+		return r.catching.from
+	}
+	return r.through
+}
+
+func (r *ring) readable() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.visible()
+}
+
+// caught counts a message of a chain.
+func (r *ring) caught(id uint32) {
+	if r.catching.seen != nil {
+		r.catching.seen[id]++
+	}
+}
+
+// caughtUp lets readers go on, but those who may have missed something. It is called with mu held.
+func (r *ring) caughtUp() {
+	c := r.catching
 	if c.seen == nil {
 		return
 	}
-	if seq > c.through {
-		*c = catchUp{}
-		return
-	}
-	if c.seen[id]++; c.seen[id] == c.limit {
+	r.catching = catchUp{}
+	for id, n := range c.seen {
 		for _, reader := range r.list[id].readers {
-			reader.missed = true
+			reader.missed = reader.missed || n >= c.limit
+		}
+	}
+	for i := range r.list {
+		for _, reader := range r.list[i].readers {
 			reader.wake()
 		}
 	}

@@ -76,11 +76,12 @@ func TestOverrunByNewerMessages(t *testing.T) {
 func TestBurstBeyondTheLimitIsReadFromMemory(t *testing.T) {
 	t.Parallel()
 	g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxMsgsPerSubject: 10}, streams.TailConfig{})
+	g.publish("somebody else", "the stream begins here")
 	r := g.userReader(0, "alice")
 	for i := range 50 {
 		g.publish("alice", fmt.Sprint(i))
+		g.reached() // or the stream drops it before it is read at all
 	}
-	g.reached()
 	if got := g.read(r); len(got) != 50 {
 		t.Errorf("read %q", frames(got))
 	}
@@ -88,6 +89,58 @@ func TestBurstBeyondTheLimitIsReadFromMemory(t *testing.T) {
 	g.publish("alice", "more")
 	if got, err := g.next(r, patience); err != nil || got != "[more]" {
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// What the stream drops before it could be read at all is a hole: nobody whose it may be is given what lies behind it.
+func TestHoleBeforeItIsRead(t *testing.T) {
+	t.Parallel()
+	g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxMsgsPerSubject: 3}, streams.TailConfig{Poll: time.Hour})
+	subject, last := userSubject(t, "alice"), g.publish("somebody else", "the stream begins here")
+	g.reached()
+	quiet := g.userReader(0, "bob")
+	missed := 0
+	for deadline := time.Now().Add(patience); missed == 0; {
+		if time.Now().After(deadline) {
+			t.Skip("the stream was read as fast as it was written")
+		}
+		r := g.userReader(last, "alice")
+		for range 500 {
+			if _, err := g.js.PublishAsync(subject, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-g.js.PublishAsyncComplete()
+		end := g.mark().Last
+		streamstest.Eventually(t, patience, func() error {
+			entries, err := r.Read(testContext(t, patience), nil, 1000)
+			for _, e := range entries {
+				if e.Seq != last+1 {
+					t.Fatalf("%d behind %d, without a word", e.Seq, last)
+				}
+				last = e.Seq
+			}
+			switch {
+			case errors.Is(err, streams.ErrMissed):
+				missed++
+				return nil
+			case err != nil:
+				t.Fatal(err)
+			case last < end:
+				return fmt.Errorf("at %d of %d", last, end)
+			}
+			return nil
+		})
+		if r.Position() != last {
+			t.Fatalf("at %d, read %d", r.Position(), last)
+		}
+		g.reached()
+		last = end
+	}
+	// Who had nothing there has missed nothing, and goes on.
+	g.publish("bob", "fresh")
+	if got, err := g.next(quiet, patience); err != nil || got != "[fresh]" {
+		t.Errorf("bob: %s, %v", got, err)
 	}
 }
 

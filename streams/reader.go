@@ -184,6 +184,10 @@ func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err er
 	case r.missed || r.overrun(overrunFor):
 		return dst, false, ErrMissed
 	}
+	visible := g.visible()
+	if r.pos >= visible {
+		return dst, false, nil
+	}
 	if covered, err := r.covered(); err != nil || !covered {
 		return dst, err == nil, err
 	}
@@ -197,9 +201,11 @@ func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err er
 				best, index = i, next
 			}
 		}
-		if best < 0 {
-			r.pos = max(r.pos, g.through)
-			r.allRead()
+		if best < 0 || g.at(index).seq > visible {
+			r.pos = max(r.pos, visible)
+			if best < 0 {
+				r.allRead()
+			}
 			return dst, false, nil
 		}
 		e := g.at(index)

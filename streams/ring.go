@@ -35,6 +35,8 @@ type ring struct {
 	free    []uint32
 	waiters []waiter
 
+	begun    uint64 // what the stream held up to here when the consumer began may have holes
+	holes    int    // found since
 	catching catchUp
 }
 
@@ -97,15 +99,17 @@ func (r *ring) frame(index uint64) []byte {
 	return r.segment(index).slabs[e.slab][e.off : e.off+e.size : e.off+e.size]
 }
 
-// append adds the message after all others, its frame made by encode straight into the ring's memory.
-func (r *ring) append(m *Message, encode func([]byte, *Message) []byte) {
+// append adds the message after all others, its frame made by encode straight into the ring's memory. It says whether there was a
+// hole before it.
+func (r *ring) append(m *Message, encode func([]byte, *Message) []byte) (hole bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m.Seq <= r.through {
-		return
+		return false
 	}
+	hole = r.skipped(m.Seq)
 	id := r.chain(m.Subject)
-	r.caught(id, m.Seq)
+	r.caught(id)
 	c := &r.list[id]
 
 	if n := len(r.segments); n == 0 || len(r.segments[n-1].entries) == segmentEntries {
@@ -136,6 +140,7 @@ func (r *ring) append(m *Message, encode func([]byte, *Message) []byte) {
 	for r.bytes > r.maxBytes && r.first < r.next {
 		r.evict()
 	}
+	return hole
 }
 
 // write puts the frame behind the others of the newest slab. Where it does not fit after all, since escaping made it longer,
@@ -198,6 +203,9 @@ func (r *ring) advanceLocked(seq uint64) {
 		}
 	}
 	r.waiters = keep
+	if c := &r.catching; c.seen != nil && seq >= c.through {
+		r.caughtUp()
+	}
 }
 
 // limits notes what the stream drops on its own.

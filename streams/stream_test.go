@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -392,7 +393,7 @@ func TestManyUsersAttach(t *testing.T) {
 	all.SetLimit(64)
 	for i := range users {
 		all.Go(func() error {
-			_, err := cursors.Attach(t.Context(), streams.CursorID{User: fmt.Sprint(i)}, mark)
+			_, err := cursors.Attach(t.Context(), streams.CursorID{User: fmt.Sprint(i)}, mark, math.MaxUint64)
 			return err
 		})
 	}
@@ -409,7 +410,7 @@ func TestTooManyConsumers(t *testing.T) {
 	cursors := streams.NewCursors(g.tail, streams.CursorsConfig{})
 	var err error
 	for i := range 3 { // the tail has one
-		_, err = cursors.Attach(testContext(t, patience), streams.CursorID{User: fmt.Sprint(i)}, g.mark())
+		_, err = cursors.Attach(testContext(t, patience), streams.CursorID{User: fmt.Sprint(i)}, g.mark(), math.MaxUint64)
 	}
 	if !errors.Is(err, jetstream.ErrMaximumConsumersLimit) || !strings.Contains(err.Error(), "max_consumers") {
 		t.Error(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"strings"
 	"sync"
@@ -167,7 +168,7 @@ func TestOddNames(t *testing.T) {
 		if i%2 == 1 {
 			id.Device = name
 		}
-		st, err := cursors.Attach(ctx, id, g.mark())
+		st, err := cursors.Attach(ctx, id, g.mark(), math.MaxUint64)
 		if err != nil || st.CursorID != id || st.Unread != 1 {
 			t.Errorf("cursor of %q: %+v, %v", name, st, err)
 		}
@@ -184,7 +185,7 @@ func TestOddNames(t *testing.T) {
 		if _, err := g.pub.User(ctx, name, streams.Notification{}); !errors.Is(err, streams.ErrBadName) {
 			t.Errorf("published to %q: %v", name, err)
 		}
-		if _, err := cursors.Attach(ctx, streams.CursorID{User: name}, g.mark()); !errors.Is(err, streams.ErrBadName) {
+		if _, err := cursors.Attach(ctx, streams.CursorID{User: name}, g.mark(), math.MaxUint64); !errors.Is(err, streams.ErrBadName) {
 			t.Errorf("cursor of %q: %v", name, err)
 		}
 	}

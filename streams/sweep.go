@@ -162,7 +162,7 @@ func (t *Tail) sweeps(ctx context.Context) {
 		case <-t.desk.crowd:
 		}
 		for r := t.current(); r != nil; {
-			turns := t.desk.gather(r.position())
+			turns := t.desk.gather(r.readable())
 			if len(turns) == 0 {
 				break
 			}
@@ -180,7 +180,7 @@ type member struct {
 // sweep reads the stream from the first turn on and gives each what is its own. One that has as many as it wants leaves.
 func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 	at := turns[0].from
-	end := min(r.position(), at+sweepSpan)
+	end := min(r.readable(), at+sweepSpan)
 	members := map[string][]member{}
 	left := map[*turn]struct{}{}
 	give := func(w *turn, at uint64, err error) {

@@ -34,6 +34,7 @@ type Tail struct {
 	ready     chan struct{} // closed once warm
 	desk      *desk         // of reads from the stream
 	replicas  atomic.Int32
+	looked    atomic.Uint64 // 1 more than the number of reconnects when the stream was last found to be the one that is read
 	onReplace func(epoch string) // of Cursors
 
 	mu   sync.Mutex
@@ -135,6 +136,24 @@ func (t *Tail) answerMarks(ctx context.Context) {
 		}
 		for _, w := range waiting {
 			w <- markResult{st, err}
+		}
+	}
+}
+
+// sound waits until the stream has been looked at over the present connection: what comes back after an absence may be another
+// one than before. Still says, from then on, whether it is that connection.
+func (t *Tail) sound(ctx context.Context) (still func() bool, err error) {
+	nc := t.stream.nc
+	for {
+		reconnects := nc.Stats().Reconnects
+		still = func() bool { return nc.Stats().Reconnects == reconnects && nc.IsConnected() }
+		if t.looked.Load() == reconnects+1 && still() {
+			return still, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lookWithin):
 		}
 	}
 }
