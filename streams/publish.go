@@ -160,6 +160,9 @@ func notPublished(ctx context.Context, subject string, err error) error {
 // codeTooLarge is the server's "message size exceeds maximum allowed", which nats.go does not name.
 const codeTooLarge = 10054
 
+// codeInProcess is the server's "duplicate message id is in process", likewise.
+const codeInProcess = 10158
+
 // passing says whether a publish that failed so may succeed when it is tried again.
 func passing(err error) bool {
 	for _, p := range []error{
@@ -170,7 +173,9 @@ func passing(err error) bool {
 			return true
 		}
 	}
-	return false
+	// A cluster between two leaders; and one that has not yet heard whether the try before was stored.
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == codeInProcess)
 }
 
 // message checks a notification and puts it into NATS terms.

@@ -34,7 +34,7 @@ type Tail struct {
 	ready     chan struct{} // closed once warm
 	desk      *desk         // of reads from the stream
 	replicas  atomic.Int32
-	looked    atomic.Uint64 // 1 more than the number of reconnects when the stream was last found to be the one that is read
+	looked    atomic.Uint64      // 1 more than the number of reconnects when the stream was last found to be the one that is read
 	onReplace func(epoch string) // of Cursors
 
 	mu   sync.Mutex

@@ -41,6 +41,8 @@ var bans = []struct {
 	{"delivery/client", "github.com/nats-io/", "", "clients speak WebSocket, and stay small"},
 	{"delivery/client", "github.com/go-chi/", "", "clients speak WebSocket, and stay small"},
 	{"delivery/client", "github.com/rs/zerolog", "", "a library does not choose its user's logger"},
+	{"delivery/verify", module + "delivery", "", "it judges the gateway from outside"},
+	{"delivery/verify", "github.com/nats-io/nats-server/", "", "it works with any NATS server"},
 	{"", module + "cmd/", "", "nobody imports a command"},
 	{"", "github.com/spf13/", "", "flags live in cmd; below it there is Config"},
 }

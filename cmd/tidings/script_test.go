@@ -19,10 +19,15 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// TestMain makes the test binary serve as `tidings` in the scripts.
+// TestMain makes the test binary serve as `tidings`, and as a nats-server to fault tests.
 func TestMain(m *testing.M) {
+	if _, child := os.LookupEnv("TIDINGS_TEST_SERVER"); child {
+		streamstest.Main(m)
+	}
 	testscript.Main(m, map[string]func(){"tidings": main})
 }
 

@@ -28,8 +28,8 @@ type Config struct {
 	MaxMemory  int64 // bytes for memory streams; default 64 MiB
 	MaxPayload int32 // bytes of a message, headers included; default 1 MiB
 
-	// StartTimeout bounds Start; default: 30 s and 1 s per 1,000 durable consumers and per 100 MiB of messages found
-	// in Dir, at most 10 min.
+	// StartTimeout bounds Start; default: 2 min and 10 s per 1,000 durable consumers and 5 s per 100 MiB of messages found
+	// in Dir, at most 30 min.
 	StartTimeout time.Duration
 	StopTimeout  time.Duration // bounds Stop; default 10 s
 
@@ -90,8 +90,8 @@ func (c Config) startTimeout(held holding) time.Duration {
 	if c.StartTimeout > 0 {
 		return c.StartTimeout
 	}
-	seconds := 30 + int64(held.durables)/1000 + held.bytes/(100<<20)
-	return min(time.Duration(seconds)*time.Second, 10*time.Minute)
+	seconds := 120 + int64(held.durables)/100 + held.bytes/(20<<20) // several times that: a slow start is better than none
+	return min(time.Duration(seconds)*time.Second, 30*time.Minute)
 }
 
 // maxStore counts what the store already holds as available: it is free space only that shrinks as the store grows.

@@ -150,10 +150,10 @@ func TestDefaults(t *testing.T) {
 		held holding
 		want time.Duration
 	}{
-		{holding{}, 30 * time.Second},
-		{holding{durables: 100_000}, 130 * time.Second},
-		{holding{durables: 10_000, bytes: 10 << 30}, 142 * time.Second},
-		{holding{durables: 5_000_000}, 10 * time.Minute},
+		{holding{}, 2 * time.Minute},
+		{holding{durables: 100_000}, 1120 * time.Second},
+		{holding{durables: 10_000, bytes: 10 << 30}, 732 * time.Second},
+		{holding{durables: 5_000_000}, 30 * time.Minute},
 	} {
 		if got := (Config{}).startTimeout(test.held); got != test.want {
 			t.Errorf("%+v: start timeout %s, want %s", test.held, got, test.want)

@@ -2,6 +2,7 @@ package streamstest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -16,6 +17,16 @@ type config struct {
 	MaxConsumers int
 	NoJetStream  bool
 	Text         string
+	RouteProxies bool
+	Node         *member // of a cluster
+}
+
+// member is what a server knows of its cluster.
+type member struct {
+	Name    string
+	Port    int
+	Routes  []string // URLs of the others
+	Proxied bool
 }
 
 // An Option of Run and RunProcess.
@@ -43,6 +54,9 @@ func WithoutJetStream() Option { return func(c *config) { c.NoJetStream = true }
 // WithConfig starts from the text of a nats-server configuration file, for accounts and permissions. The address, the
 // store directory and the other options given win over it.
 func WithConfig(text string) Option { return func(c *config) { c.Text = text } }
+
+// WithRouteProxies puts a Proxy between any two nodes of a cluster, so that they can be separated.
+func WithRouteProxies() Option { return func(c *config) { c.RouteProxies = true } }
 
 func newConfig(tb testing.TB, opts []Option) config {
 	tb.Helper()
@@ -79,6 +93,14 @@ func (c config) options() (*server.Options, error) {
 	}
 	if c.MaxConsumers != 0 {
 		o.JetStreamLimits.DefaultMaxConsumers = c.MaxConsumers
+	}
+	if n := c.Node; n != nil {
+		o.ServerName = n.Name
+		o.Cluster.Name, o.Cluster.Host, o.Cluster.Port = "C", "127.0.0.1", n.Port
+		o.Routes = server.RoutesFromStr(strings.Join(n.Routes, ","))
+		if n.Proxied {
+			o.Cluster.Advertise = loopback(1) // so that nobody learns of a way around the proxies
+		}
 	}
 	return o, nil
 }

@@ -34,14 +34,19 @@ type Process struct {
 // RunProcess starts a nats-server in a child process, with the options of Run. TestMain must call Main.
 func RunProcess(tb testing.TB, opts ...Option) *Process {
 	tb.Helper()
-	p := &Process{endpoint: endpoint{newConfig(tb, opts)}, tb: tb}
+	p := newProcess(tb, newConfig(tb, opts))
+	p.Restart()
+	return p
+}
+
+func newProcess(tb testing.TB, cfg config) *Process {
+	p := &Process{endpoint: endpoint{cfg}, tb: tb}
 	tb.Cleanup(func() {
 		p.Kill()
 		if tb.Failed() {
 			tb.Logf("log of the server process at %s:\n%s", p.URL(), p.log)
 		}
 	})
-	p.Restart()
 	return p
 }
 
@@ -84,6 +89,16 @@ func (p *Process) Restart() {
 	if err := p.start(); err != nil {
 		p.tb.Fatalf("start nats-server process: %v\n%s", err, p.log)
 	}
+}
+
+// startIfDown does nothing where it runs.
+func (p *Process) startIfDown() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		return nil
+	}
+	return p.start()
 }
 
 func (p *Process) start() error {

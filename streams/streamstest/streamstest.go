@@ -105,16 +105,22 @@ func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
 }
 
 // freePort lies below the ranges from which systems take ports for outgoing connections: while a server is down, nobody
-// is given its port by chance, and no client that dials it again and again connects to itself.
+// is given its port by chance, and no client that dials it again and again connects to itself. Until the test ends it holds the UDP
+// port of the same number, by which other tests, in this process or another, know that it is taken.
 func freePort(tb testing.TB) int {
 	tb.Helper()
 	for range 1000 {
 		port := 20_000 + rand.IntN(12_000)
-		l, err := net.Listen("tcp", loopback(port))
-		if err == nil {
+		mine, err := net.ListenPacket("udp", loopback(port))
+		if err != nil {
+			continue
+		}
+		if l, err := net.Listen("tcp", loopback(port)); err == nil {
 			l.Close()
+			tb.Cleanup(func() { mine.Close() })
 			return port
 		}
+		mine.Close()
 	}
 	tb.Fatal("no free port between 20000 and 32000")
 	return 0

@@ -1,0 +1,122 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/tidings-io/tidings/delivery/verify"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// everyKind connects clients of all kinds to the gateway: such as keep their position, and such as do not; that acknowledge each
+// message, some, and none; that share a cursor, and that have one of their own.
+func (w *town) everyKind(g *gateway) (users []string, all []*verify.Client) {
+	for _, cfg := range []verify.ClientConfig{
+		{User: "keeps"},
+		{User: "keeps-some", Ack: verify.AckSometimes},
+		{User: "keeps-silent", Ack: verify.AckNever},
+		{User: "forgets", Forget: true},
+		{User: "forgets-some", Ack: verify.AckSometimes, Forget: true},
+		{User: "forgets-silent", Ack: verify.AckNever, Forget: true}, // to whom everything is replayed each time
+		{User: "two", Name: "one of two"},
+		{User: "two", Name: "the other of two", Ack: verify.AckSometimes},
+		{User: "mixed", Name: "mixed that keeps", Ack: verify.AckSometimes},
+		{User: "mixed", Name: "mixed that forgets", Ack: verify.AckSometimes, Forget: true},
+		{User: "devices", Name: "devices' own"},
+		{User: "devices", Name: "devices' phone", Device: "phone", Forget: true, Ack: verify.AckSometimes},
+		{User: "devices", Name: "devices' laptop", Device: "laptop", Ack: verify.AckNever},
+	} {
+		cfg.URLs = []string{g.url()}
+		c, _ := w.client(cfg)
+		all = append(all, c)
+		if !slices.Contains(users, cfg.User) {
+			users = append(users, cfg.User)
+		}
+	}
+	return users, all
+}
+
+// A gateway that is killed costs repeats, and nothing else, wherever it was: while clients connect, in the midst of replay, of live
+// delivery, of commits.
+func TestGatewayKilledAtRandomPoints(t *testing.T) {
+	besideOthers(t)
+	server := streamstest.RunProcess(t)
+	g := runGateway(t, "--nats", server.URL(), "--commit-interval", "50ms", "--max-msgs-per-user", "-1")
+	w := newTown(t, server.URL())
+	before, err := verify.Measure(t.Context(), w.nc, g.pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldPID := g.pid()
+	users, clients := w.everyKind(g)
+	// All that is stored is read again at each start: more of it would be a test of something else.
+	w.publish(time.Duration(either(7, 20))*time.Millisecond, users)
+	w.publish(time.Duration(either(11, 30))*time.Millisecond, users)
+	kills := either(5, 200)
+	for i := range kills {
+		live := 400 * time.Millisecond
+		if i%2 == 0 {
+			live = 40 * time.Millisecond // clients are just coming
+		}
+		time.Sleep(rand.N(live))
+		g.kill()
+		g.start()
+	}
+	w.live(clients...)
+	w.passes()
+	if s := w.log.Stats(); s.Connections < kills || s.Repeats == 0 {
+		t.Errorf("that was no storm: %s", s)
+	}
+	if kills < 100 {
+		return
+	}
+	before.Files[g.pid()] = before.Files[oldPID]
+	w.comesToRest(before, g)
+}
+
+// comesToRest waits until gateways hold no more than before anybody came. A consumer of one that was killed goes after 30 s.
+func (w *town) comesToRest(before verify.Resources, gateways ...*gateway) {
+	w.t.Helper()
+	var pids []int
+	for _, g := range gateways {
+		pids = append(pids, g.pid())
+	}
+	streamstest.Eventually(w.t, longer, func() error {
+		ctx, cancel := context.WithTimeout(w.t.Context(), longer)
+		defer cancel()
+		now, err := verify.Measure(ctx, w.nc, pids...)
+		if err != nil {
+			return err
+		}
+		return now.Since(before)
+	})
+}
+
+// What the embedded server acknowledged is on disk: a kill of the process that it is in takes nothing of it.
+func TestEmbeddedServerKilledWhilePublishing(t *testing.T) {
+	besideOthers(t)
+	port := strconv.Itoa(freePort(t))
+	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--commit-interval", "50ms", "--max-msgs-per-user", "-1")
+	w := newTown(t, "nats://127.0.0.1:"+port)
+	users, clients := w.everyKind(g)
+	for range 4 {
+		w.publish(time.Millisecond, users) // or as fast as the disk is
+	}
+	for range either(3, 40) {
+		time.Sleep(50*time.Millisecond + rand.N(300*time.Millisecond))
+		g.kill()
+		g.start()
+	}
+	w.live(clients...)
+	w.quiet()
+	// Beside those who were there: one who comes now is told everything from the beginning.
+	late, _ := w.client(verify.ClientConfig{User: "keeps", Device: "late", Forget: true, Ack: verify.AckNever, URLs: []string{g.url()}})
+	w.live(late)
+	w.passes()
+}

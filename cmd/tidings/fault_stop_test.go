@@ -1,0 +1,180 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-io/tidings/delivery/verify"
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// positions are what the stream holds of each user's own cursor.
+func (w *town) positions() (map[string]uint64, error) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), longer)
+	defer cancel()
+	stream, err := streams.Find(ctx, w.nc, streams.Config{})
+	if err != nil {
+		return nil, err
+	}
+	all, err := stream.Users().List(ctx)
+	positions := map[string]uint64{}
+	for _, c := range all {
+		if c.Device == "" {
+			positions[c.User] = c.Seq
+		}
+	}
+	return positions, err
+}
+
+// committed waits until the positions of the users are what their clients acknowledged, or further where nothing of theirs lies
+// between: a position is carried on with the stream.
+func (w *town) committed(users []string, clients []*verify.Client) {
+	w.t.Helper()
+	streamstest.Eventually(w.t, longer, func() error {
+		positions, err := w.positions()
+		if err != nil {
+			return err
+		}
+		wrong, example := 0, ""
+		for i, user := range users {
+			acked, _ := clients[i].Acknowledged()
+			_, reached := clients[i].Position()
+			if at := positions[user]; at < acked || at > reached {
+				wrong++
+				example = fmt.Sprintf("%s acknowledged %d, has everything to %d, and is at %d", user, acked, reached, at)
+			}
+		}
+		if wrong > 0 {
+			return fmt.Errorf("%d of %d positions are not what was acknowledged, such as: %s", wrong, len(users), example)
+		}
+		return nil
+	})
+}
+
+// Who is connected to a gateway that is told to end is told when to come again, finds another, and misses nothing. What was
+// acknowledged is committed, though it was not due.
+func TestGatewayTerminatedUnderLoad(t *testing.T) {
+	besideOthers(t)
+	const drain = 5 * time.Second
+	server := streamstest.RunProcess(t)
+	flags := []string{"--nats", server.URL(), "--drain", drain.String(), "--commit-interval", "1h"}
+	first, second := runGateway(t, flags...), runGateway(t, flags...)
+	w := newTown(t, server.URL())
+	// The busy go over to the second gateway. The quiet have acknowledged before, and do not come back.
+	busy, quiet := many("busy", either(30, 300)), many("quiet", either(20, 200))
+	onBusy, _ := w.clients(busy, verify.ClientConfig{URLs: []string{first.url(), second.url()}, Ack: verify.AckSometimes})
+	onQuiet, leave := w.clients(quiet, verify.ClientConfig{URLs: []string{first.url()}})
+	w.live(slices.Concat(onBusy, onQuiet)...)
+	for range 2 { // the first is committed soon, the second is not due for an hour
+		w.each(quiet)
+		w.complete()
+	}
+	w.publish(2*time.Millisecond, busy)
+	w.publish(3*time.Millisecond, busy)
+	streamstest.Eventually(t, longer, func() error {
+		if s := w.log.Stats(); s.Messages < 20*len(busy) {
+			return fmt.Errorf("no load yet: %s", s)
+		}
+		return nil
+	})
+	w.flush(onQuiet...)
+
+	if code := first.terminate(45 * time.Second); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	leave()
+	w.toldToComeAgain(len(busy)+len(quiet), drain)
+	w.committed(quiet, onQuiet)
+	w.live(onBusy...)
+	w.passes()
+}
+
+// toldToComeAgain checks that so many connections ended with 4512, and no other, each after a goaway with a time of its own.
+func (w *town) toldToComeAgain(connections int, within time.Duration) {
+	w.t.Helper()
+	stats := w.log.Stats()
+	if len(stats.Closes) != 1 || stats.Closes[wire.CloseDraining] != connections || len(stats.Goaways) != connections {
+		w.t.Errorf("%d connections should have ended with 4512, each after a goaway: %d goaways, %s", connections, len(stats.Goaways), stats)
+	}
+	times := map[int64]bool{}
+	for _, g := range stats.Goaways {
+		times[g.RetryAfter] = true
+		if g.Code != wire.CloseDraining || g.RetryAfter > within.Milliseconds() {
+			w.t.Errorf("goaway %+v", g)
+		}
+	}
+	if len(times) < connections/2 {
+		w.t.Errorf("%d clients were told %d different times: they come all at once", connections, len(times))
+	}
+}
+
+// The embedded server takes 10 ms to stop for each durable. It is not waited for longer than is good, and no position is lost by
+// that.
+func TestGatewayWithManyDurablesStopsInTime(t *testing.T) {
+	besideOthers(t)
+	port := strconv.Itoa(freePort(t))
+	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--commit-interval", "1h", "--sync", "1s")
+	w := newTown(t, "nats://127.0.0.1:"+port)
+	users, absent := many("quiet", either(30, 500)), many("absent", either(270, 4500))
+	clients, _ := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}, Forget: true})
+	w.live(clients...)
+	for range 2 { // the first may be committed at once, the second is not due for an hour
+		w.each(users)
+		w.complete()
+	}
+	w.flush(clients...)
+	w.addCursors(users[0], absent)
+
+	if code := g.terminate(45 * time.Second); code != 0 && len(absent) < 1000 { // of more it says that it left them
+		t.Errorf("exit code %d", code)
+	}
+	g.start()
+	w.committed(users, clients)
+	if positions, err := w.positions(); err != nil || len(positions) != len(users)+len(absent) {
+		t.Errorf("%d positions (%v), want %d", len(positions), err, len(users)+len(absent))
+	}
+	w.live(clients...)
+	w.passes()
+}
+
+// addCursors makes cursors such as this user has for others.
+func (w *town) addCursors(like string, users []string) {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), longer)
+	defer cancel()
+	sample, err := js.Consumer(ctx, streams.DefaultName, "user-"+like)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var all errgroup.Group
+	all.SetLimit(8)
+	for _, user := range users {
+		cfg := sample.CachedInfo().Config
+		cfg.Name, cfg.Durable, cfg.FilterSubject = "user-"+user, "user-"+user, streams.UserPrefix+user
+		cfg.Metadata = maps.Clone(cfg.Metadata)
+		cfg.Metadata["user"] = user
+		all.Go(func() error {
+			_, err := js.CreateConsumer(ctx, streams.DefaultName, cfg)
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		w.t.Fatal(err)
+	}
+}

@@ -1,0 +1,47 @@
+//go:build linux
+
+package main
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/tidings-io/tidings/delivery/verify"
+)
+
+// Everybody comes back at once to a gateway that was killed, its NATS server with it, and then leaves: nothing is lost, and
+// nothing is left.
+func TestFiveThousandClientsBackAtOnce(t *testing.T) {
+	besideOthers(t)
+	port := strconv.Itoa(freePort(t))
+	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--auth-timeout", "30s", "--auth-within", "1m")
+	w := newTown(t, "nats://127.0.0.1:"+port)
+	before, err := verify.Measure(t.Context(), w.nc, g.pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := many("quiet", either(100, 5000))
+	var clients []*verify.Client
+	var leave []func()
+	for range either(5, 1) {
+		some, stop := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}, Backoff: time.Second, Ack: verify.AckSometimes})
+		clients, leave = append(clients, some...), append(leave, stop)
+	}
+	w.live(clients...)
+	for range 4 {
+		w.publish(2*time.Millisecond, users)
+	}
+	old := g.pid()
+	for range either(1, 2) {
+		g.kill()
+		g.start()
+		w.live(clients...)
+	}
+	w.passes()
+	for _, stop := range leave {
+		stop()
+	}
+	before.Files[g.pid()] = before.Files[old]
+	w.comesToRest(before, g)
+}

@@ -1,0 +1,137 @@
+package verify
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+// connection is what one connection of a client was.
+type connection struct {
+	number   int // of the client's, from 1
+	url      string
+	authSent moment
+	auth     wire.Auth // without the token
+	ready    wire.Ready
+	admitted moment
+	epoch    int // index in Log.epochs, once admitted
+	frames   []frame
+	gaps     []gap
+	goaway   *wire.Goaway
+
+	ended  moment // 0: it is open
+	code   wire.CloseCode
+	reason string
+	ours   bool // the client ended it
+}
+
+// frame is one that came, or an ack that was sent.
+type frame struct {
+	at   moment
+	seq  uint64
+	what int32 // index in Log.published, of a msg
+	kind kind
+}
+
+type kind uint8
+
+const (
+	kindOther kind = iota
+	kindHello
+	kindReady
+	kindGap
+	kindMsg
+	kindLive
+	kindAcked
+	kindPing
+	kindGoaway
+	kindAckSent
+)
+
+func (k kind) String() string {
+	return [...]string{"another frame", "hello", "ready", "gap", "msg", "live", "acked", "ping", "goaway", "ack sent"}[k]
+}
+
+// gap is a gap frame, and where it stands among the connection's frames.
+type gap struct {
+	wire.Gap
+	at    moment
+	index int
+}
+
+func (c *connection) add(k kind, at moment, seq uint64, what int32) {
+	c.frames = append(c.frames, frame{at: at, seq: seq, what: what, kind: k})
+}
+
+// resumed says whether it starts where the client asked for, and not at the stored position.
+func (c *connection) resumed() bool {
+	return c.auth.After != nil && *c.auth.After == c.ready.After && c.auth.Epoch == c.ready.Epoch
+}
+
+func (c *connection) count(s *Stats) {
+	if c.admitted != 0 {
+		s.Connections++
+	}
+	for _, f := range c.frames {
+		switch f.kind {
+		case kindMsg:
+			s.Messages++
+		case kindAcked:
+			s.Acked++
+		case kindLive:
+			s.Live++
+		}
+	}
+	for _, g := range c.gaps {
+		s.Gaps[g.Reason]++
+	}
+	if c.goaway != nil {
+		s.Goaways = append(s.Goaways, *c.goaway)
+	}
+	if c.ended != 0 && !c.ours {
+		s.Closes[c.code]++
+	}
+}
+
+// String tells the connection in one line, as proof.
+func (c *connection) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "connection %d (auth at %s", c.number, c.authSent)
+	if c.auth.After != nil {
+		fmt.Fprintf(&b, " after %d of %s", *c.auth.After, c.auth.Epoch)
+	}
+	if c.admitted != 0 {
+		fmt.Fprintf(&b, ", ready at %s after %d of %s", c.admitted, c.ready.After, c.ready.Epoch)
+	}
+	for _, g := range c.gaps {
+		fmt.Fprintf(&b, ", gap %s %d to %d", g.Reason, g.After, g.Next)
+	}
+	msgs, first, last := 0, uint64(0), uint64(0)
+	for _, f := range c.frames {
+		switch f.kind {
+		case kindMsg:
+			if msgs++; msgs == 1 {
+				first = f.seq
+			}
+			last = f.seq
+		case kindLive:
+			fmt.Fprintf(&b, ", live %d at %s", f.seq, f.at)
+		}
+	}
+	if msgs > 0 {
+		fmt.Fprintf(&b, ", %d msgs from %d to %d", msgs, first, last)
+	}
+	if c.goaway != nil {
+		fmt.Fprintf(&b, ", goaway %d", int(c.goaway.Code))
+	}
+	switch {
+	case c.ended == 0:
+		b.WriteString(", open")
+	case c.ours:
+		fmt.Fprintf(&b, ", ended by the client at %s", c.ended)
+	default:
+		fmt.Fprintf(&b, ", closed with %d %s at %s", int(c.code), c.reason, c.ended)
+	}
+	return b.String() + ")"
+}

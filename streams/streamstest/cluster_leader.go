@@ -1,0 +1,272 @@
+package streamstest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Settle waits until all nodes follow one leader of the cluster and have what it has.
+func (c *Cluster) Settle() {
+	c.tb.Helper()
+	Eventually(c.tb, electWithin, func() error {
+		_, err := c.metaLeader()
+		return err
+	})
+}
+
+// MetaLeader is the node that leads the cluster, which decides what streams and consumers there are. It waits for one.
+func (c *Cluster) MetaLeader() (node int) {
+	c.tb.Helper()
+	Eventually(c.tb, electWithin, func() (err error) {
+		node, err = c.metaLeader()
+		return err
+	})
+	return node
+}
+
+type metaCluster struct {
+	Leader   string
+	Replicas []struct {
+		Name    string
+		Current bool
+		Offline bool
+	}
+}
+
+// metaLeader asks all nodes. It is an error where one does not answer or follows somebody else.
+func (c *Cluster) metaLeader() (int, error) {
+	leader := ""
+	err := c.ask("JSZ", "", func(node string, data []byte) error {
+		var reply struct {
+			Meta *metaCluster `json:"meta_cluster"`
+		}
+		if err := json.Unmarshal(data, &reply); err != nil {
+			return err
+		}
+		meta := reply.Meta
+		switch {
+		case meta == nil || meta.Leader == "":
+			return fmt.Errorf("%s has no leader", node)
+		case leader != "" && meta.Leader != leader:
+			return fmt.Errorf("%s follows %s, not %s", node, meta.Leader, leader)
+		}
+		leader = meta.Leader
+		if node != leader {
+			return nil
+		}
+		if have := len(meta.Replicas) + 1; have != len(c.nodes) {
+			return fmt.Errorf("%s leads %d nodes", leader, have)
+		}
+		for _, r := range meta.Replicas {
+			if !r.Current || r.Offline {
+				return fmt.Errorf("%s is not up to date", r.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return c.named(leader)
+}
+
+// ask asks all nodes for something of the monitoring. It is an error where one does not answer.
+func (c *Cluster) ask(what, request string, each func(node string, data []byte) error) error {
+	inbox := c.sys.NewInbox()
+	sub, err := c.sys.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := c.sys.PublishRequest("$SYS.REQ.SERVER.PING."+what, inbox, []byte(request)); err != nil {
+		return err
+	}
+	for answers := range c.nodes {
+		msg, err := sub.NextMsg(time.Second)
+		if err != nil {
+			return fmt.Errorf("%d of %d nodes answer: %w", answers, len(c.nodes), err)
+		}
+		var reply struct {
+			Server struct{ Name string }
+			Data   json.RawMessage
+		}
+		if err := json.Unmarshal(msg.Data, &reply); err != nil {
+			return err
+		}
+		if err := each(reply.Server.Name, reply.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named is the node of the name.
+func (c *Cluster) named(name string) (int, error) {
+	for i, p := range c.nodes {
+		if p.cfg.Node.Name == name {
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("no node %q", name)
+}
+
+// StreamLeader is the node that leads a stream. It waits for one.
+func (c *Cluster) StreamLeader(stream string) (node int) {
+	c.tb.Helper()
+	Eventually(c.tb, electWithin, func() (err error) {
+		node, err = c.streamLeader(stream, false)
+		return err
+	})
+	return node
+}
+
+// Followers are the nodes that do not lead the stream.
+func (c *Cluster) Followers(stream string) (nodes []int) {
+	c.tb.Helper()
+	leader := c.StreamLeader(stream)
+	for i := range c.nodes {
+		if i != leader {
+			nodes = append(nodes, i)
+		}
+	}
+	return nodes
+}
+
+// Replicas are the nodes that have a stream.
+func (c *Cluster) Replicas(stream string) map[int]bool {
+	c.tb.Helper()
+	has := map[int]bool{}
+	Eventually(c.tb, electWithin, func() error {
+		clear(has)
+		var reply streamInfo
+		if err := c.api("$JS.API.STREAM.INFO."+stream, nil, &reply); err != nil {
+			return err
+		}
+		if reply.Error != nil {
+			return reply.Error
+		}
+		names := []string{reply.Cluster.Leader}
+		for _, r := range reply.Cluster.Replicas {
+			names = append(names, r.Name)
+		}
+		for _, name := range names {
+			i, err := c.named(name)
+			if err != nil {
+				return err
+			}
+			has[i] = true
+		}
+		return nil
+	})
+	return has
+}
+
+// SettleStream waits until all replicas of a stream have what its leader has.
+func (c *Cluster) SettleStream(stream string) {
+	c.tb.Helper()
+	Eventually(c.tb, electWithin, func() error {
+		_, err := c.streamLeader(stream, true)
+		return err
+	})
+}
+
+type streamInfo struct {
+	Error   *jetstream.APIError
+	Cluster *jetstream.ClusterInfo
+}
+
+// SettleDirectGets waits until all replicas of a stream answer direct gets, which followers begin to some 2 s after they became
+// that. From then on a node asks its own replica.
+func (c *Cluster) SettleDirectGets(stream string) {
+	c.tb.Helper()
+	subject := "$JS.API.DIRECT.GET." + stream
+	Eventually(c.tb, electWithin, func() error {
+		has := c.Replicas(stream)
+		return c.ask("SUBSZ", fmt.Sprintf(`{"subscriptions":true,"test":%q}`, subject), func(node string, data []byte) error {
+			i, err := c.named(node)
+			if err == nil && has[i] && !bytes.Contains(data, []byte(`"`+subject+`"`)) {
+				err = fmt.Errorf("%s does not answer direct gets", node)
+			}
+			return err
+		})
+	})
+}
+
+func (c *Cluster) streamLeader(stream string, current bool) (int, error) {
+	var reply streamInfo
+	if err := c.api("$JS.API.STREAM.INFO."+stream, nil, &reply); err != nil {
+		return 0, err
+	}
+	switch {
+	case reply.Error != nil:
+		return 0, reply.Error
+	case reply.Cluster == nil || reply.Cluster.Leader == "":
+		return 0, errors.New("the stream has no leader")
+	}
+	for _, r := range reply.Cluster.Replicas {
+		if current && (!r.Current || r.Offline || r.Lag > 0) {
+			return 0, fmt.Errorf("%s lags: %+v", r.Name, *r)
+		}
+	}
+	return c.named(reply.Cluster.Leader)
+}
+
+// StepDown makes a stream elect another leader, and returns once it has. It takes some 10 ms.
+func (c *Cluster) StepDown(stream string) {
+	c.tb.Helper()
+	c.stepDown("$JS.API.STREAM.LEADER.STEPDOWN."+stream, func() (int, error) { return c.streamLeader(stream, false) })
+}
+
+// StepDownMeta makes the cluster elect another leader, and returns once it has.
+func (c *Cluster) StepDownMeta() {
+	c.tb.Helper()
+	c.stepDown("$JS.API.META.LEADER.STEPDOWN", c.metaLeader)
+}
+
+func (c *Cluster) stepDown(subject string, leader func() (int, error)) {
+	c.tb.Helper()
+	old := -1
+	Eventually(c.tb, electWithin, func() error {
+		now, err := leader()
+		switch {
+		case err != nil:
+			return err
+		case old >= 0 && now != old:
+			return nil
+		}
+		old = now
+		var reply struct {
+			Error *jetstream.APIError
+		}
+		if err := c.api(subject, nil, &reply); err != nil {
+			return err
+		}
+		if reply.Error != nil {
+			return reply.Error
+		}
+		return fmt.Errorf("node %d still leads", now)
+	})
+}
+
+// api asks as the system account where the cluster itself is meant, else as anybody.
+func (c *Cluster) api(subject string, request []byte, reply any) error {
+	nc := c.app
+	if strings.HasPrefix(subject, "$JS.API.META.") {
+		nc = c.sys
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	msg, err := nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Data: request})
+	if err != nil {
+		return fmt.Errorf("%s: %w", subject, err)
+	}
+	return json.Unmarshal(msg.Data, reply)
+}

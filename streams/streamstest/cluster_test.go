@@ -1,0 +1,60 @@
+package streamstest
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestCluster(t *testing.T) {
+	c := RunCluster(t, 3, WithRouteProxies())
+	js := c.JetStream(t)
+	_, err := js.CreateStream(testContext(t), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}, Replicas: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SettleStream("S")
+	stored := func() {
+		t.Helper()
+		Eventually(t, electWithin, func() error {
+			_, err := js.Publish(testContext(t), "s.1", nil)
+			return err
+		})
+	}
+	stored()
+	leader, followers := c.StreamLeader("S"), c.Followers("S")
+	if len(followers) != 2 || slices.Contains(followers, leader) {
+		t.Fatalf("%d leads, %v follow", leader, followers)
+	}
+
+	// One that is killed lags, and then it does not.
+	c.Node(followers[0]).Kill()
+	stored()
+	c.Node(followers[0]).Restart()
+	c.SettleStream("S")
+	c.StepDown("S")
+	if now := c.StreamLeader("S"); now == leader {
+		t.Errorf("%d leads on", now)
+	}
+	stored()
+	if info, err := js.Stream(testContext(t), "S"); err != nil || info.CachedInfo().State.Msgs < 3 {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+func TestClusterWithoutProxies(t *testing.T) {
+	c := RunCluster(t, 3)
+	before := c.MetaLeader()
+	c.StepDownMeta()
+	Eventually(t, electWithin, func() error {
+		if now := c.MetaLeader(); now == before {
+			return fmt.Errorf("%d leads on", now)
+		}
+		return nil
+	})
+	if nodes := c.Nodes(before); len(nodes) != c.Size()-1 {
+		t.Errorf("%d other nodes", len(nodes))
+	}
+}
