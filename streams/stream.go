@@ -243,7 +243,8 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 	return s.State(ctx)
 }
 
-// info asks again where the connection breaks: the answer is lost then.
+// info asks again where the connection breaks: the answer is lost then. So it does where a replica answers that follows nobody: it
+// has what it has got, which may be less than was acknowledged.
 func (s *Stream) info(ctx context.Context) (info *jetstream.StreamInfo, err error) {
 	broken := s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED)
 	defer s.nc.RemoveStatusListener(broken)
@@ -264,6 +265,14 @@ func (s *Stream) info(ctx context.Context) (info *jetstream.StreamInfo, err erro
 		}
 		cancel()
 		<-answered
+		if err == nil && !again && info.Cluster != nil && info.Cluster.Leader == "" {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(100 * time.Millisecond):
+				again = true
+			}
+		}
 	}
 	return info, err
 }

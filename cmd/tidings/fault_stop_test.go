@@ -63,13 +63,24 @@ func (w *town) committed(users []string, clients []*verify.Client) {
 	})
 }
 
+// uncommitted has the clients acknowledge what is not due to be committed for long: the first of each is committed soon, the next
+// only after --commit-interval. Without pings nothing else moves a position.
+func (w *town) uncommitted(users []string, clients []*verify.Client) {
+	w.t.Helper()
+	w.each(users)
+	w.complete()
+	w.committed(users, clients)
+	w.each(users)
+	w.complete()
+}
+
 // Who is connected to a gateway that is told to end is told when to come again, finds another, and misses nothing. What was
 // acknowledged is committed, though it was not due.
 func TestGatewayTerminatedUnderLoad(t *testing.T) {
 	besideOthers(t)
 	const drain = 5 * time.Second
 	server := streamstest.RunProcess(t)
-	flags := []string{"--nats", server.URL(), "--drain", drain.String(), "--commit-interval", "1h"}
+	flags := []string{"--nats", server.URL(), "--drain", drain.String(), "--commit-interval", "1h", "--ping", "10m"}
 	first, second := runGateway(t, flags...), runGateway(t, flags...)
 	w := newTown(t, server.URL())
 	// The busy go over to the second gateway. The quiet have acknowledged before, and do not come back.
@@ -77,10 +88,7 @@ func TestGatewayTerminatedUnderLoad(t *testing.T) {
 	onBusy, _ := w.clients(busy, verify.ClientConfig{URLs: []string{first.url(), second.url()}, Ack: verify.AckSometimes})
 	onQuiet, leave := w.clients(quiet, verify.ClientConfig{URLs: []string{first.url()}})
 	w.live(slices.Concat(onBusy, onQuiet)...)
-	for range 2 { // the first is committed soon, the second is not due for an hour
-		w.each(quiet)
-		w.complete()
-	}
+	w.uncommitted(quiet, onQuiet)
 	w.publish(2*time.Millisecond, busy)
 	w.publish(3*time.Millisecond, busy)
 	streamstest.Eventually(t, longer, func() error {
@@ -125,15 +133,12 @@ func (w *town) toldToComeAgain(connections int, within time.Duration) {
 func TestGatewayWithManyDurablesStopsInTime(t *testing.T) {
 	besideOthers(t)
 	port := strconv.Itoa(freePort(t))
-	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--commit-interval", "1h", "--sync", "1s")
+	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--commit-interval", "1h", "--ping", "10m")
 	w := newTown(t, "nats://127.0.0.1:"+port)
 	users, absent := many("quiet", either(30, 500)), many("absent", either(270, 4500))
 	clients, _ := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}, Forget: true})
 	w.live(clients...)
-	for range 2 { // the first may be committed at once, the second is not due for an hour
-		w.each(users)
-		w.complete()
-	}
+	w.uncommitted(users, clients)
 	w.flush(clients...)
 	w.addCursors(users[0], absent)
 
