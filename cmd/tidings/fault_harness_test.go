@@ -3,20 +3,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,133 +41,6 @@ func besideOthers(t *testing.T) {
 	if os.Getenv("TIDINGS_LONG") != "1" {
 		t.Parallel()
 	}
-}
-
-// gateway is a `tidings gateway` in a process of its own, which may end and start again at the same address.
-type gateway struct {
-	t      *testing.T
-	listen string
-	args   []string
-	log    string // file
-
-	cmd    *exec.Cmd
-	done   chan struct{} // closed when the process has ended
-	served int64         // length of the log when the process was started
-}
-
-// runGateway starts a gateway with these flags and waits until it serves.
-func runGateway(t *testing.T, args ...string) *gateway {
-	t.Helper()
-	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
-	g := &gateway{
-		t: t, listen: listen, log: filepath.Join(t.TempDir(), "gateway.log"),
-		args: append([]string{"gateway", "--listen", listen}, args...),
-	}
-	t.Cleanup(func() {
-		g.kill()
-		if t.Failed() {
-			text, _ := os.ReadFile(g.log)
-			t.Logf("gateway %s, the end of its log:\n%s", g.listen, text[max(0, len(text)-20_000):])
-		}
-	})
-	g.start()
-	return g
-}
-
-func (g *gateway) url() string { return "ws://" + g.listen }
-
-func (g *gateway) pid() int { return g.cmd.Process.Pid }
-
-// start starts the process, and waits until it serves.
-func (g *gateway) start() {
-	g.t.Helper()
-	g.launch()
-	streamstest.Eventually(g.t, longer, func() error {
-		select {
-		case <-g.done:
-			g.t.Fatalf("gateway %s did not start: %s", g.listen, g.cmd.ProcessState)
-		default:
-		}
-		text, err := os.ReadFile(g.log)
-		if err == nil && !bytes.Contains(text[g.served:], []byte(`"message":"serving"`)) {
-			err = errors.New("it does not serve yet")
-		}
-		return err
-	})
-}
-
-// launch starts the process and waits for nothing.
-func (g *gateway) launch() {
-	g.t.Helper()
-	log, err := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer log.Close()
-	info, err := log.Stat()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.served = info.Size()
-	g.cmd = exec.Command("tidings", g.args...)
-	// The race detector sleeps for a second before each exit otherwise.
-	g.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
-	g.cmd.Stdout, g.cmd.Stderr = log, log
-	if err := g.cmd.Start(); err != nil {
-		g.t.Fatal(err)
-	}
-	cmd, done := g.cmd, make(chan struct{})
-	g.done = done
-	go func() {
-		_ = cmd.Wait() // ProcessState says it all
-		close(done)
-	}()
-}
-
-// kill ends the process with SIGKILL.
-func (g *gateway) kill() {
-	if g.cmd != nil {
-		_ = g.cmd.Process.Kill()
-		<-g.done
-	}
-}
-
-func (g *gateway) signal(s syscall.Signal) {
-	g.t.Helper()
-	if err := g.cmd.Process.Signal(s); err != nil {
-		g.t.Fatalf("gateway %s: %v", g.listen, err)
-	}
-}
-
-// terminate sends SIGTERM and returns the exit code once the process has ended, which it must within bound.
-func (g *gateway) terminate(bound time.Duration) (code int) {
-	g.t.Helper()
-	began := time.Now()
-	g.signal(syscall.SIGTERM)
-	select {
-	case <-g.done:
-	case <-time.After(bound):
-		g.signal(syscall.SIGQUIT) // for its goroutines
-		<-g.done
-		g.t.Fatalf("gateway %s still runs %s after SIGTERM", g.listen, bound)
-	}
-	g.t.Logf("the gateway ended with %d, %s after SIGTERM", g.cmd.ProcessState.ExitCode(), time.Since(began).Round(time.Millisecond))
-	return g.cmd.ProcessState.ExitCode()
-}
-
-// freePort lies below the ports that systems take for outgoing connections, so that nobody is given it while a gateway is down.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 20_000 + rand.IntN(12_000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port between 20000 and 32000")
-	return 0
 }
 
 // town is what is around gateways: who answers for tokens (a token is its user's name, and grants the topic "all" but to the
