@@ -18,7 +18,7 @@ import (
 // returns.
 func TestAClientThatStopsReadingBesideManyThatDoNot(t *testing.T) {
 	t.Parallel()
-	others := brief(50, 1000)
+	others := brief(50, 300)
 	server := streamstest.Run(t)
 	s := newSiege(t, server.URL())
 	n := s.gateway(t, server.URL(), func(c *nodeConfig) {

