@@ -93,6 +93,7 @@ func natsOptions(name string, log zerolog.Logger) []nats.Option {
 				log.Warn().Err(err).Msg("NATS is away; reconnecting")
 			}
 		}),
+		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2), // or a link that died without a word stays for 6 minutes
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info().Str("url", redacted(nc.ConnectedUrl())).Msg("NATS is back") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Error().Err(err).Msg("NATS") // such as a permission that is missing
