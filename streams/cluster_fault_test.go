@@ -42,8 +42,8 @@ var clusterFaults = []struct {
 	{"the leader is paused while others elect another", func(c *streamstest.Cluster, l *load) {
 		n := c.Node(c.StreamLeader(streams.DefaultName))
 		n.Pause()
+		defer n.Resume()
 		l.progress(20)
-		n.Resume()
 	}},
 	{"the leader steps down", func(c *streamstest.Cluster, l *load) {
 		for range 20 {
@@ -62,7 +62,7 @@ func TestNothingIsMissedWhereAClusterFails(t *testing.T) {
 	for _, f := range clusterFaults {
 		t.Run(f.name, func(t *testing.T) {
 			g := run(t, c.Connect(t), replicated, streams.TailConfig{MaxBytes: 64 << 10})
-			l := newLoad(g, c.URLs(), 3)
+			l := newLoad(g, c, 3)
 			one, all := l.watch(l.users[0]), l.watch(l.users...)
 			l.readCold(l.users...)
 			l.progress(20)

@@ -44,7 +44,7 @@ type watch struct {
 }
 
 // newLoad begins to publish, over connections of their own to any of the servers.
-func newLoad(g *gateway, urls string, users int) *load {
+func newLoad(g *gateway, c *streamstest.Cluster, users int) *load {
 	g.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{TB: g, g: g, epoch: g.tail.Epoch(), stop: stop, acked: map[string][]uint64{}}
@@ -52,7 +52,7 @@ func newLoad(g *gateway, urls string, users int) *load {
 	for i := range users {
 		user := fmt.Sprintf("%s-%d", strings.ReplaceAll(g.Name(), "/", "-"), i)
 		l.users = append(l.users, user)
-		pub, err := streams.NewPublisher(streamstest.Connect(g, urls), streams.Config{})
+		pub, err := streams.NewPublisher(c.Connect(g), streams.Config{})
 		if err != nil {
 			g.Fatal(err)
 		}

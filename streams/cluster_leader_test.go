@@ -46,7 +46,7 @@ func TestAPublishWaitsForItsQuorum(t *testing.T) {
 func TestLeaderStepsDown(t *testing.T) {
 	c := streamstest.RunCluster(t, 3)
 	g := run(t, c.Connect(t), replicated, streams.TailConfig{MaxBytes: 64 << 10})
-	l := newLoad(g, c.URLs(), 3)
+	l := newLoad(g, c, 3)
 	each, all := l.watch(l.users[0]), l.watch(l.users...)
 	l.readCold(l.users...)
 	rounds := 2

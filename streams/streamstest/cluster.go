@@ -92,10 +92,10 @@ func (c *Cluster) URLs() string {
 	return strings.Join(urls, ",")
 }
 
-// Connect returns a connection to any node, and to another when that is gone, for ever.
+// Connect returns a connection to any node, and to another when that is gone, or hangs for 3 s, for ever.
 func (c *Cluster) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
 	tb.Helper()
-	return Connect(tb, c.URLs(), opts...)
+	return Connect(tb, c.URLs(), append([]nats.Option{nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2)}, opts...)...)
 }
 
 // JetStream is that of a new connection.
