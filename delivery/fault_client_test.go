@@ -18,7 +18,7 @@ import (
 // returns.
 func TestAClientThatStopsReadingBesideManyThatDoNot(t *testing.T) {
 	t.Parallel()
-	others := brief(50, 300)
+	others := streamstest.Either(50, 300)
 	server := streamstest.Run(t)
 	s := newSiege(t, server.URL())
 	n := s.gateway(t, server.URL(), func(c *nodeConfig) {
@@ -74,7 +74,7 @@ func TestThePositionIsWhatWasAcknowledged(t *testing.T) {
 	}
 	s.live(t)
 	s.publishing(t, 2, 2*time.Millisecond, users, nil)
-	for range brief(5, 50) {
+	for range streamstest.Either(5, 50) {
 		s.goesOn(t, 60)
 		for _, g := range by {
 			g.Drop()
@@ -135,7 +135,7 @@ func TestAUserWhoComesAndGoesLeavesNothingBehind(t *testing.T) {
 		defer close(published)
 		p.Run(ctx, 5*time.Millisecond, []string{"alice"}, []string{"all"})
 	}()
-	for enough := s.log.Stats().Connections + brief(60, 1500); s.log.Stats().Connections < enough; time.Sleep(10 * time.Millisecond) {
+	for enough := s.log.Stats().Connections + streamstest.Either(60, 1500); s.log.Stats().Connections < enough; time.Sleep(10 * time.Millisecond) {
 		s.guests[rand.IntN(clients)].Drop()
 	}
 	cancel()

@@ -16,7 +16,7 @@ import (
 // and lags behind the stream.
 func TestLiveIsSoWhileWhatIsStoredNeverStops(t *testing.T) {
 	t.Parallel()
-	times := brief(50, 1000)
+	times := streamstest.Either(50, 1000)
 	server := streamstest.Run(t)
 	s := newSiege(t, server.URL())
 	s.gateway(t, server.URL())
@@ -30,7 +30,7 @@ func TestLiveIsSoWhileWhatIsStoredNeverStops(t *testing.T) {
 	s.live(t)
 	s.publishing(t, 4, time.Millisecond, names("user-", 3), []string{"all"})
 	lost := time.Now()
-	streamstest.Eventually(t, recovery*brief[time.Duration](1, 10), func() error {
+	streamstest.Eventually(t, recovery*streamstest.Either[time.Duration](1, 10), func() error {
 		if time.Since(lost) > 200*time.Millisecond {
 			lost = time.Now()
 			s.deleteTails(t)

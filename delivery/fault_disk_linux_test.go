@@ -20,7 +20,7 @@ func disk(t *testing.T, bytes int) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", bytes))
-	if errors.Is(err, syscall.EPERM) && (os.Getuid() != 0 || os.Getenv("CI") != "true") {
+	if errors.Is(err, syscall.EPERM) && os.Getenv("CI") != "true" {
 		t.Skip("only root may mount a small file system to fill: ", err)
 	}
 	if err != nil {
@@ -64,7 +64,7 @@ func TestADiskThatIsFull(t *testing.T) {
 	}
 	streamstest.Eventually(t, recovery, refused)
 	before := s.log.Stats()
-	during(t, brief(500*time.Millisecond, 5*time.Second), func() error {
+	during(t, streamstest.Either(500*time.Millisecond, 5*time.Second), func() error {
 		if now := s.log.Stats(); now.Connections != before.Connections || len(now.Closes) > 0 {
 			return fmt.Errorf("connections did not stay: %s", now)
 		}

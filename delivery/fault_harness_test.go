@@ -2,32 +2,17 @@ package delivery_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http/httptest"
-	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidings-io/tidings/delivery/verify"
 	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
-
-// long says whether tests may take minutes.
-func long() bool { return os.Getenv("TIDINGS_LONG") == "1" }
-
-// brief is how much of something a test does: full only where it may take minutes.
-func brief[T any](short, full T) T {
-	if long() {
-		return full
-	}
-	return short
-}
 
 // recovery is how long a test waits for what must come once a fault is over.
 const recovery = time.Minute
@@ -116,14 +101,12 @@ func (g *guest) run(t *testing.T) {
 func (s *siege) live(t *testing.T) {
 	t.Helper()
 	streamstest.Eventually(t, recovery, func() error {
-		waiting := 0
+		var clients []*verify.Client
 		for _, g := range s.guests {
-			if !g.Live() {
-				waiting++
-			}
+			clients = append(clients, g.Client)
 		}
-		if waiting > 0 {
-			return fmt.Errorf("%d of %d clients are not live; %s", waiting, len(s.guests), s.log.Stats())
+		if err := verify.Live(clients...); err != nil {
+			return fmt.Errorf("%w; %s", err, s.log.Stats())
 		}
 		return nil
 	})
@@ -198,30 +181,22 @@ func during(t *testing.T, d time.Duration, holds func() error) {
 // cursors returns where the stream's durable consumers of the present epoch stand, by user or user@device, and the stream as it was
 // after that.
 func (b *backend) cursors(ctx context.Context) (map[string]uint64, streams.State, error) {
-	stream, err := b.js.Stream(ctx, streams.DefaultName)
+	stream, err := streams.Find(ctx, b.nc, streams.Config{})
 	if err != nil {
 		return nil, streams.State{}, err
 	}
-	var infos []*jetstream.ConsumerInfo
-	list := stream.ListConsumers(ctx)
-	for info := range list.Info() {
-		infos = append(infos, info)
-	}
-	if err := list.Err(); err != nil && !errors.Is(err, jetstream.ErrEndOfData) {
-		return nil, streams.State{}, err
-	}
-	found, err := streams.Find(ctx, b.nc, streams.Config{})
+	all, err := stream.Users().List(ctx)
 	if err != nil {
 		return nil, streams.State{}, err
 	}
-	st, err := found.State(ctx)
+	st, err := stream.State(ctx)
 	if err != nil {
 		return nil, streams.State{}, err
 	}
 	floors := map[string]uint64{}
-	for _, info := range infos {
-		if meta := info.Config.Metadata; meta["user"] != "" && meta["epoch"] == st.Epoch {
-			floors[streams.CursorID{User: meta["user"], Device: meta["device"]}.String()] = info.AckFloor.Stream
+	for _, c := range all {
+		if c.Epoch == st.Epoch {
+			floors[c.CursorID.String()] = c.Seq
 		}
 	}
 	return floors, st, nil

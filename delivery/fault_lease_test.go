@@ -22,7 +22,7 @@ import (
 // must go after it said who they are.
 func TestADisconnectRacesAuthentications(t *testing.T) {
 	t.Parallel()
-	rounds := brief(5, 200)
+	rounds := streamstest.Either(5, 200)
 	server := streamstest.Run(t)
 	a, b := newNode(t, server.URL()), newNode(t, server.URL())
 	asked := make(chan struct{}, 2)

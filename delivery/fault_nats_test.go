@@ -15,7 +15,7 @@ import (
 // Connections stay while NATS is away, are told nothing that is not so, and miss nothing when it returns.
 func TestAnAbsenceOfNATSEndsNobody(t *testing.T) {
 	t.Parallel()
-	for _, away := range brief([]time.Duration{time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
+	for _, away := range streamstest.Either([]time.Duration{time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
 		t.Run(away.String(), func(t *testing.T) {
 			t.Parallel()
 			server := streamstest.RunProcess(t)

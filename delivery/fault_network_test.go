@@ -47,7 +47,7 @@ var networkFaults = []struct {
 // had everything, and was never told otherwise.
 func TestNetworksFailInEveryWay(t *testing.T) {
 	t.Parallel()
-	for _, seed := range brief([]uint64{1}, []uint64{2, 3}) {
+	for _, seed := range streamstest.Either([]uint64{1}, []uint64{2, 3}) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			rng := seeded(t, seed)
@@ -73,13 +73,13 @@ func TestNetworksFailInEveryWay(t *testing.T) {
 			}
 			s.live(t)
 			s.publishing(t, 3, 20*time.Millisecond, users, []string{"all"})
-			for end := time.Now().Add(brief(3*time.Second, time.Minute)); time.Now().Before(end); {
+			for end := time.Now().Add(streamstest.Either(3*time.Second, time.Minute)); time.Now().Before(end); {
 				proxy, other := proxies[rng.IntN(len(proxies))], proxies[rng.IntN(len(proxies))]
 				for _, p := range []*streamstest.Proxy{proxy, other} {
 					fault := networkFaults[rng.IntN(len(networkFaults))]
 					t.Log(fault.name)
 					fault.begin(p, rng)
-					time.Sleep(time.Duration(rng.IntN(int(brief(500*time.Millisecond, 4*time.Second)))))
+					time.Sleep(time.Duration(rng.IntN(int(streamstest.Either(500*time.Millisecond, 4*time.Second)))))
 					if fault.end != nil {
 						fault.end(p)
 					}

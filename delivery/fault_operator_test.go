@@ -40,7 +40,7 @@ func TestADurableDeletedUnderAConnectedUser(t *testing.T) {
 	by := map[string]*guest{"alice": s.client(t, verify.ClientConfig{User: "alice"})}
 	s.live(t)
 	s.publishing(t, 1, 5*time.Millisecond, []string{"alice", "bob"}, []string{"all"})
-	for range brief(3, 30) {
+	for range streamstest.Either(3, 30) {
 		s.goesOn(t, 20)
 		streamstest.Eventually(t, recovery, func() error { // the last one may not have been made again
 			_, err := s.js.Consumer(t.Context(), streams.DefaultName, "user-alice")

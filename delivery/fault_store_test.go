@@ -81,7 +81,7 @@ func TestAnotherStore(t *testing.T) {
 // lies behind the stream's end, and what is stored next would be skipped. It takes the Tail up to half a second to find out.
 func TestNothingIsCommittedIntoAnOlderStore(t *testing.T) {
 	t.Parallel()
-	for i := range brief(1, 8) { // it takes luck to see it: a commit that is due within that time, and none that waits for an answer
+	for i := range streamstest.Either(1, 8) { // it takes luck to see it: a commit that is due within that time, and none that waits for an answer
 		t.Run(fmt.Sprint(i), testNothingIsCommitted)
 	}
 }

@@ -197,7 +197,7 @@ func (s *session) topicsFrom(first wire.Auth) uint64 {
 	case first.Epoch == s.epoch:
 		return *first.After // somebody has removed the cursor
 	default:
-		return max(s.mark.First, 1) - 1 // it went with the old stream
+		return s.mark.Before() // it went with the old stream
 	}
 }
 

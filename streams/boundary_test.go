@@ -19,10 +19,7 @@ func fixed(dst []byte, m *streams.Message) []byte {
 // A reader is held where memory ends: what it reads next is evicted just before, just after, or while it reads.
 func TestAReaderAtTheEndOfMemory(t *testing.T) {
 	t.Parallel()
-	rounds := 50
-	if long() {
-		rounds = 1000
-	}
+	rounds := streamstest.Either(50, 1000)
 	const seed, holds = 4, 50
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

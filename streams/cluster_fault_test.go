@@ -54,7 +54,7 @@ var clusterFaults = []struct {
 }
 
 func TestNothingIsMissedWhereAClusterFails(t *testing.T) {
-	if !long() {
+	if !streamstest.Long() {
 		t.Skip("takes minutes: TIDINGS_LONG=1")
 	}
 	c := streamstest.RunCluster(t, 3)

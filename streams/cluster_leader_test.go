@@ -49,11 +49,7 @@ func TestLeaderStepsDown(t *testing.T) {
 	l := newLoad(g, c, 3)
 	each, all := l.watch(l.users[0]), l.watch(l.users...)
 	l.readCold(l.users...)
-	rounds := 2
-	if long() {
-		rounds = 30
-	}
-	for range rounds {
+	for range streamstest.Either(2, 30) {
 		c.StepDown(g.stream.Name())
 		l.progress(20)
 	}

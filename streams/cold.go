@@ -56,9 +56,7 @@ func (r *Reader) readCold(ctx context.Context, dst []Entry, most int) ([]Entry, 
 		return dst[:had], ErrMissed
 	}
 	for i, n := range counts {
-		for range n {
-			r.sources[i].read(g.maxEach)
-		}
+		r.sources[i].read(n, g.maxEach)
 	}
 	return dst, err
 }
@@ -66,11 +64,10 @@ func (r *Reader) readCold(ctx context.Context, dst []Entry, most int) ([]Entry, 
 // read appends up to most entries and moves the reader; with fewer, it has moved it to the end of the cold read, or of a sweep. It
 // counts what it appends of each source.
 func (c *coldRead) read(ctx context.Context, dst []Entry, most int, counts []int) ([]Entry, error) {
-	desk := c.r.tail.desk
-	turn := c.turn(most)
-	if turn.only = c.buffered(); turn.only && c.enough(most) {
+	if c.enough(most) {
 		return c.merge(ctx, dst, most, counts)
 	}
+	desk, turn := c.r.tail.desk, c.turn(most)
 	if err := desk.wait(ctx, turn); err != nil {
 		return dst, err
 	}
@@ -136,16 +133,11 @@ func (c *coldRead) merge(ctx context.Context, dst []Entry, most int, counts []in
 func (c *coldRead) fetch(ctx context.Context, p *coldPart) error {
 	t := c.r.tail
 	for !p.done && len(p.msgs) == 0 {
-		before := p.after
-		msgs, more, st, err := t.readProven(ctx, p.subject, before, c.upTo, coldBatch, c.r.ring.epoch)
+		msgs, more, hole, err := t.readProven(ctx, p.subject, p.after, c.upTo, coldBatch, c.r.ring.epoch)
 		if err != nil && len(msgs) == 0 { // else what is here goes first, and then the stream is asked again
 			return err
 		}
-		hole := st.Expired
-		if len(msgs) > 0 {
-			hole = min(hole, msgs[0].Seq-1)
-		}
-		if hole > max(before, c.r.told) {
+		if hole > max(p.after, c.r.told) {
 			return ErrMissed
 		}
 		for _, m := range msgs {
@@ -163,41 +155,42 @@ func (c *coldRead) fetch(ctx context.Context, p *coldPart) error {
 	return nil
 }
 
-// readProven is readAfter with a look at the stream behind it, by which the caller knows what may have been dropped before it was
-// read. That there is no more, up to a seq, is proven. A server that is stopping says it too, of a store that is closed: so
-// the stream must still answer afterwards, over the same connection. A replica that lags says it of what it has not yet
-// got: so the leader is asked as well. Where the proof fails there is an error beside the messages, which are good.
+// readProven is readAfter with a look at the stream behind it: up to hole, messages may have been dropped before they were read, where
+// that lies past after. That there is no more, up to a seq, is proven. A server that is stopping says it too, of a store that is
+// closed: so the stream must still answer afterwards, over the same connection. A replica that lags says it of what it has not
+// yet got: so the leader is asked as well. Where the proof fails there is an error beside the messages, which are good.
 func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint64, batch int, epoch string) (
-	msgs []Message, more bool, st State, err error,
+	msgs []Message, more bool, hole uint64, err error,
 ) {
 	reconnects := t.stream.nc.Stats().Reconnects
 	if msgs, more, err = t.stream.readAfter(ctx, subject, after, batch); err != nil {
-		return nil, false, State{}, err
+		return nil, false, 0, err
 	}
-	if st, err = t.Mark(ctx); err != nil {
-		return nil, false, State{}, err
+	st, err := t.Mark(ctx)
+	if err != nil {
+		return nil, false, 0, err
 	}
 	if st.Epoch != epoch {
-		return nil, false, State{}, ErrReplaced
+		return nil, false, 0, ErrReplaced
 	}
-	end := after
+	end, hole := after, st.Expired
 	if n := len(msgs); n > 0 {
-		end = msgs[n-1].Seq
+		end, hole = msgs[n-1].Seq, min(hole, msgs[0].Seq-1)
 	}
 	if more || end >= upTo {
-		return msgs, more, st, nil
+		return msgs, more, hole, nil
 	}
 	if t.replicas.Load() > 1 {
 		next, found, err := t.stream.leaderNext(ctx, subject, end)
 		if err != nil {
-			return msgs, false, st, err
+			return msgs, false, hole, err
 		}
 		if found && next.Seq <= upTo {
-			return msgs, false, st, errNotProven
+			return msgs, false, hole, errNotProven
 		}
 	}
 	if t.stream.nc.Stats().Reconnects != reconnects {
-		return msgs, false, st, errNotProven
+		return msgs, false, hole, errNotProven
 	}
-	return msgs, false, st, nil
+	return msgs, false, hole, nil
 }

@@ -101,7 +101,7 @@ func (d *durables) open(ctx context.Context, id CursorID, mark State, topicsFrom
 				return CursorState{}, err
 			}
 			// Repeats rather than a hole.
-			st, err = d.create(whole, CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: max(mark.First, 1) - 1, Reset: true})
+			st, err = d.create(whole, CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: mark.Before(), Reset: true})
 		case !errors.Is(err, errNoCursor):
 			return CursorState{}, err
 		case id.Device == "":

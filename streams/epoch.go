@@ -84,7 +84,7 @@ func (t *Tail) wentBack(ctx context.Context, st State, read uint64) (bool, error
 
 // warmFrom says behind which seq to begin so that the ring will be about full.
 func (t *Tail) warmFrom(st State) uint64 {
-	before := max(st.First, 1) - 1
+	before := st.Before()
 	if st.Msgs == 0 || int64(st.Bytes) <= t.cfg.MaxBytes {
 		return before
 	}

@@ -220,11 +220,7 @@ func (s *storm) check() {
 // Readers that fall out of memory again and again, while publishing goes on, get exactly what is theirs.
 func TestReadersFallBehind(t *testing.T) {
 	t.Parallel()
-	seeds := 2
-	if long() {
-		seeds = 20
-	}
-	for seed := range uint64(seeds) {
+	for seed := range streamstest.Either[uint64](2, 20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxMsgsPerSubject: -1}, streams.TailConfig{MaxBytes: 20_000})
 			s := newStorm(g, g.pub, seed)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,9 +18,6 @@ import (
 )
 
 func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks) }
-
-// long says whether tests may take minutes.
-func long() bool { return os.Getenv("TIDINGS_LONG") != "" }
 
 // patience is how long a test waits for what should come at once.
 const patience = 20 * time.Second

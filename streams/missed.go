@@ -146,11 +146,9 @@ func (r *Reader) count(chain uint32, most int64) {
 	}
 }
 
-// read notes one less.
-func (s *source) read(most int64) {
-	if s.Unread > 0 {
-		s.Unread--
-	}
+// read notes so many less.
+func (s *source) read(n int, most int64) {
+	s.Unread -= min(s.Unread, uint64(n))
 	if s.Unread <= uint64(max(0, most)) {
 		s.over = time.Time{}
 	}

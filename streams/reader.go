@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,9 +40,8 @@ type Reader struct {
 	told    uint64    // up to here messages may be gone, as the owner knows
 	until   time.Time // when a read of the stream gives up
 
-	// Guarded by the ring: written under its lock, or by the reader's goroutine under its read lock.
-	missed bool
-	purged bool
+	missed bool        // guarded by the ring
+	purged atomic.Bool // since somebody asked
 }
 
 type source struct {
@@ -135,11 +135,7 @@ func (r *Reader) Wake() <-chan struct{} { return r.woken }
 // Purged says, once, that somebody has purged a subject of the reader's since the last call: what it had not read may be gone. It
 // is as good as the audit by which the Tail learns of purges.
 func (r *Reader) Purged() bool {
-	r.ring.mu.RLock()
-	defer r.ring.mu.RUnlock()
-	purged := r.purged
-	r.purged = false
-	return purged
+	return r.purged.Swap(false)
 }
 
 func (r *Reader) wake() {
@@ -221,7 +217,7 @@ func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err er
 			return dst, false, ErrMissed
 		}
 		r.sources[best].next = e.next
-		r.sources[best].read(g.maxEach)
+		r.sources[best].read(1, g.maxEach)
 		r.pos = e.seq
 	}
 	return dst, false, nil

@@ -104,7 +104,7 @@ func (r *ring) purge(filter string, through uint64) {
 	defer r.mu.Unlock()
 	for _, id := range r.matching(filter) {
 		for _, reader := range r.list[id].readers {
-			reader.purged = true
+			reader.purged.Store(true)
 			reader.wake()
 		}
 		for i := r.list[id].first; i != 0 && r.at(i).seq <= through; i = r.at(i).next {

@@ -85,6 +85,9 @@ type State struct {
 	Replicas          int
 }
 
+// Before is the seq before the first: nothing up to there is left.
+func (s State) Before() uint64 { return max(s.First, 1) - 1 }
+
 // Open finds the stream or makes it, and sets what Tidings needs of it. It never shrinks a limit of an existing stream, since
 // the server would delete what no longer fits: that, like a setting that cannot be changed, is an error wrapping
 // ErrStreamMismatch.
@@ -188,7 +191,7 @@ func (s *Stream) State(ctx context.Context) (State, error) {
 		MaxAge: info.Config.MaxAge, MaxMsgsPerSubject: info.Config.MaxMsgsPerSubject,
 		Replicas: info.Config.Replicas,
 	}
-	st.Expired = max(st.First, 1) - 1
+	st.Expired = st.Before()
 	if oldest := st.Now.Add(-st.MaxAge); st.MaxAge > 0 && st.Msgs > 0 && st.FirstTime.Before(oldest) {
 		// Some messages outlive the stream's limit by their own Nats-TTL, which keeps First from moving.
 		seq, found, err := s.firstSince(ctx, oldest)
@@ -228,6 +231,8 @@ func (s *Stream) Count(ctx context.Context, subject string) (uint64, error) {
 // NewEpoch starts a new epoch: every position of the old one becomes void, every client is told by a gap and starts at
 // what its cursor can still vouch for. It is for a stream that went back in time.
 func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout) // while a stream has no leader nothing is answered
+	defer cancel()
 	info, err := s.info(ctx)
 	if err != nil {
 		return State{}, fmt.Errorf("stream %s: %w", s.name, explain(err))
@@ -243,9 +248,23 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 	return s.State(ctx)
 }
 
-// info asks again where the connection breaks: the answer is lost then. So it does where a replica answers that follows nobody: it
-// has what it has got, which may be less than was acknowledged.
-func (s *Stream) info(ctx context.Context) (info *jetstream.StreamInfo, err error) {
+// info asks again where a replica answers that follows nobody: it has what it has got, which may be less than was acknowledged.
+func (s *Stream) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	for {
+		info, err := s.answer(ctx)
+		if err != nil || info.Cluster == nil || info.Cluster.Leader != "" {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// answer asks again where the connection breaks: the answer is lost then.
+func (s *Stream) answer(ctx context.Context) (info *jetstream.StreamInfo, err error) {
 	broken := s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED)
 	defer s.nc.RemoveStatusListener(broken)
 	for again := true; again; {
@@ -265,14 +284,6 @@ func (s *Stream) info(ctx context.Context) (info *jetstream.StreamInfo, err erro
 		}
 		cancel()
 		<-answered
-		if err == nil && !again && info.Cluster != nil && info.Cluster.Leader == "" {
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(100 * time.Millisecond):
-				again = true
-			}
-		}
 	}
 	return info, err
 }

@@ -382,10 +382,7 @@ func TestState(t *testing.T) {
 // The server refuses the 1,001st consumer of a stream that does not say otherwise.
 func TestManyUsersAttach(t *testing.T) {
 	t.Parallel()
-	users := 1100
-	if long() {
-		users = 1500
-	}
+	users := streamstest.Either(1100, 1500)
 	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{})
 	cursors := streams.NewCursors(g.tail, streams.CursorsConfig{})
 	mark := g.mark()

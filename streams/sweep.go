@@ -13,7 +13,8 @@ const (
 	sweepLeast = 32      // readers that wait
 	sweepBatch = 500     // messages in one request
 	sweepSpan  = 200_000 // seqs, then others have their turn
-	// sweepCost is what a message costs in a sweep (about 3 µs) in messages that a filtered read steps over (about 50 ns).
+	// sweepCost is what a message costs in a sweep in messages that a filtered read steps over: 5 to 9 µs against 130 to 150 ns,
+	// measured in one run with 50,000 messages.
 	sweepCost = 60
 )
 
@@ -48,7 +49,7 @@ func newDesk() *desk { return &desk{crowd: make(chan struct{}, 1)} }
 
 func (c *coldRead) turn(most int) *turn {
 	w := &turn{
-		epoch: c.r.ring.epoch, told: c.r.told, from: c.upTo, most: most,
+		only: c.buffered(), epoch: c.r.ring.epoch, told: c.r.told, from: c.upTo, most: most,
 		given: make(chan struct{}), counts: make([]int, len(c.parts)),
 	}
 	for i := range c.parts {
@@ -201,13 +202,9 @@ func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 	}
 	var failed error
 	for at < end && len(left) > 0 && failed == nil {
-		msgs, more, st, err := t.readProven(ctx, ">", at, end, sweepBatch, r.epoch)
+		msgs, more, hole, err := t.readProven(ctx, ">", at, end, sweepBatch, r.epoch)
 		if failed = err; err != nil && len(msgs) == 0 {
 			break
-		}
-		hole := st.Expired
-		if len(msgs) > 0 {
-			hole = min(hole, msgs[0].Seq-1)
 		}
 		for w := range left {
 			if hole > max(at, w.from, w.told) {

@@ -77,7 +77,7 @@ func TestUsers(t *testing.T) {
 
 // More users than NATS lists at once.
 func TestListPages(t *testing.T) {
-	if !long() {
+	if !streamstest.Long() {
 		t.Skip("TIDINGS_LONG=1 runs it")
 	}
 	d := runCursors(t, streamstest.Run(t).Connect(t), streams.CursorsConfig{})

@@ -12,7 +12,7 @@ import (
 func newEpoch() *cobra.Command {
 	var (
 		nats   natsFlags
-		stream streams.Config
+		stream streamFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "new-epoch",
@@ -29,7 +29,7 @@ again what the stream holds for them.`,
 				return err
 			}
 			defer nc.Close()
-			s, err := streams.Find(cmd.Context(), nc, stream)
+			s, err := streams.Find(cmd.Context(), nc, stream.cfg)
 			if err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ again what the stream holds for them.`,
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&stream.Name, "stream", streams.DefaultName, "the stream")
+	stream.addName(flags)
 	nats.add(flags, "nats://127.0.0.1:4222")
 	return cmd
 }

@@ -51,10 +51,10 @@ func TestTwoAndThreeGatewaysOneUser(t *testing.T) {
 			w.told(anns)
 
 			last, paused := gateways[n-1], gateways[n-2]
-			for range either(1, 5) {
+			for range streamstest.Either(1, 5) {
 				paused.signal(syscall.SIGSTOP)
 				last.kill()
-				time.Sleep(time.Duration(either(1, 6)) * time.Second) // the others miss the paused one's heartbeats
+				time.Sleep(time.Duration(streamstest.Either(1, 6)) * time.Second) // the others miss the paused one's heartbeats
 				last.start()
 				paused.signal(syscall.SIGCONT)
 			}

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,17 +27,9 @@ import (
 // longer is how long a fault test waits for what must come, on the slowest machine.
 const longer = 2 * time.Minute
 
-// either returns the first number, or the second with TIDINGS_LONG=1.
-func either(short, long int) int {
-	if os.Getenv("TIDINGS_LONG") == "1" {
-		return long
-	}
-	return short
-}
-
 // besideOthers lets a test run beside others where it is short, and mostly waits.
 func besideOthers(t *testing.T) {
-	if os.Getenv("TIDINGS_LONG") != "1" {
+	if !streamstest.Long() {
 		t.Parallel()
 	}
 }
@@ -168,14 +159,8 @@ func (w *town) each(users []string) {
 func (w *town) live(clients ...*verify.Client) {
 	w.t.Helper()
 	streamstest.Eventually(w.t, longer, func() error {
-		waiting := 0
-		for _, c := range clients {
-			if !c.Live() {
-				waiting++
-			}
-		}
-		if waiting > 0 {
-			return fmt.Errorf("%d of %d clients are not live; %s", waiting, len(clients), w.log.Stats())
+		if err := verify.Live(clients...); err != nil {
+			return fmt.Errorf("%w; %s", err, w.log.Stats())
 		}
 		return nil
 	})

@@ -56,9 +56,9 @@ func TestGatewayKilledAtRandomPoints(t *testing.T) {
 	oldPID := g.pid()
 	users, clients := w.everyKind(g)
 	// All that is stored is read again at each start: more of it would be a test of something else.
-	w.publish(time.Duration(either(7, 20))*time.Millisecond, users)
-	w.publish(time.Duration(either(11, 30))*time.Millisecond, users)
-	kills := either(5, 200)
+	w.publish(time.Duration(streamstest.Either(7, 20))*time.Millisecond, users)
+	w.publish(time.Duration(streamstest.Either(11, 30))*time.Millisecond, users)
+	kills := streamstest.Either(5, 200)
 	for i := range kills {
 		if i%2 == 0 {
 			time.Sleep(rand.N(40 * time.Millisecond)) // clients are just coming
@@ -102,14 +102,14 @@ func (w *town) comesToRest(before verify.Resources, gateways ...*gateway) {
 // What the embedded server acknowledged is on disk: a kill of the process that it is in takes nothing of it.
 func TestEmbeddedServerKilledWhilePublishing(t *testing.T) {
 	besideOthers(t)
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(streamstest.FreePort(t))
 	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--commit-interval", "50ms", "--max-msgs-per-user", "-1")
 	w := newTown(t, "nats://127.0.0.1:"+port)
 	users, clients := w.everyKind(g)
 	for range 4 {
 		w.publish(time.Millisecond, users) // or as fast as the disk is
 	}
-	for range either(3, 40) {
+	for range streamstest.Either(3, 40) {
 		time.Sleep(50*time.Millisecond + rand.N(300*time.Millisecond))
 		g.kill()
 		g.start()

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -33,7 +32,7 @@ type gateway struct {
 // runGateway starts a gateway with these flags and waits until it serves.
 func runGateway(t *testing.T, args ...string) *gateway {
 	t.Helper()
-	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(streamstest.FreePort(t)))
 	g := &gateway{
 		t: t, listen: listen, log: filepath.Join(t.TempDir(), "gateway.log"),
 		args: append([]string{"gateway", "--listen", listen}, args...),
@@ -129,19 +128,4 @@ func (g *gateway) terminate(bound time.Duration) (code int) {
 	}
 	g.t.Logf("the gateway ended with %d, %s after SIGTERM", g.cmd.ProcessState.ExitCode(), time.Since(began).Round(time.Millisecond))
 	return g.cmd.ProcessState.ExitCode()
-}
-
-// freePort lies below the ports that systems take for outgoing connections, so that nobody is given it while a gateway is down.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 20_000 + rand.IntN(12_000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port between 20000 and 32000")
-	return 0
 }

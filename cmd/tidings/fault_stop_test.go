@@ -85,7 +85,7 @@ func TestGatewayTerminatedUnderLoad(t *testing.T) {
 	first, second := runGateway(t, flags...), runGateway(t, flags...)
 	w := newTown(t, server.URL())
 	// The busy go over to the second gateway. The quiet have acknowledged before, and do not come back.
-	busy, quiet := many("busy", either(30, 300)), many("quiet", either(20, 200))
+	busy, quiet := many("busy", streamstest.Either(30, 300)), many("quiet", streamstest.Either(20, 200))
 	onBusy, _ := w.clients(busy, verify.ClientConfig{URLs: []string{first.url(), second.url()}, Ack: verify.AckSometimes})
 	onQuiet, leave := w.clients(quiet, verify.ClientConfig{URLs: []string{first.url()}})
 	w.live(slices.Concat(onBusy, onQuiet)...)
@@ -141,10 +141,10 @@ func (w *town) toldToComeAgain(before verify.Stats, least int, within time.Durat
 // that.
 func TestGatewayWithManyDurablesStopsInTime(t *testing.T) {
 	besideOthers(t)
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(streamstest.FreePort(t))
 	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--commit-interval", "1h", "--ping", "10m")
 	w := newTown(t, "nats://127.0.0.1:"+port)
-	users, absent := many("quiet", either(30, 500)), many("absent", either(270, 4500))
+	users, absent := many("quiet", streamstest.Either(30, 500)), many("absent", streamstest.Either(270, 4500))
 	clients, _ := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}, Forget: true})
 	w.live(clients...)
 	w.uncommitted(users, clients)

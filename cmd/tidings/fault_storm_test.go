@@ -8,23 +8,24 @@ import (
 	"time"
 
 	"github.com/tidings-io/tidings/delivery/verify"
+	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
 // Everybody comes back at once to a gateway that was killed, its NATS server with it, and then leaves: nothing is lost, and
 // nothing is left.
 func TestFiveThousandClientsBackAtOnce(t *testing.T) {
 	besideOthers(t)
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(streamstest.FreePort(t))
 	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--auth-timeout", "30s", "--auth-within", "1m")
 	w := newTown(t, "nats://127.0.0.1:"+port)
 	before, err := verify.Measure(t.Context(), w.nc, g.pid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	users := many("quiet", either(100, 5000))
+	users := many("quiet", streamstest.Either(100, 5000))
 	var clients []*verify.Client
 	var leave []func()
-	for range either(5, 1) {
+	for range streamstest.Either(5, 1) {
 		some, stop := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}, Backoff: time.Second, Ack: verify.AckSometimes})
 		clients, leave = append(clients, some...), append(leave, stop)
 	}
@@ -33,7 +34,7 @@ func TestFiveThousandClientsBackAtOnce(t *testing.T) {
 		w.publish(2*time.Millisecond, users)
 	}
 	old := g.pid()
-	for range either(1, 2) {
+	for range streamstest.Either(1, 2) {
 		g.kill()
 		g.start()
 		w.live(clients...)

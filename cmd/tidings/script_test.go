@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,9 +22,7 @@ import (
 
 // TestMain makes the test binary serve as `tidings`, and as a nats-server to fault tests.
 func TestMain(m *testing.M) {
-	if _, child := os.LookupEnv("TIDINGS_TEST_SERVER"); child {
-		streamstest.Main(m)
-	}
+	streamstest.Child()
 	testscript.Main(m, map[string]func(){"tidings": main})
 }
 
@@ -58,7 +53,6 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := &portPool{given: map[int]bool{}}
 	deadline := time.Now().Add(5 * patience) // then what hangs is asked for its goroutines
 	if whole, ok := t.Deadline(); ok && whole.Before(deadline) {
 		deadline = whole
@@ -75,16 +69,20 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":    plain(2, -1, cmdExits),
-			"start":    plain(2, -1, cmdStart),
-			"signal":   plain(2, 2, cmdSignal),
-			"end":      plain(2, 2, cmdEnd),
-			"waitfor":  plain(2, 2, cmdWaitFor),
-			"until":    plain(2, -1, cmdUntil),
-			"freeport": plain(1, -1, ports.cmdFreePort),
-			"quoted":   plain(2, 2, cmdQuoted),
-			"fill":     plain(2, 2, cmdFill),
-			"fetch":    plain(1, 1, cmdFetch),
+			"exits":   plain(2, -1, cmdExits),
+			"start":   plain(2, -1, cmdStart),
+			"signal":  plain(2, 2, cmdSignal),
+			"end":     plain(2, 2, cmdEnd),
+			"waitfor": plain(2, 2, cmdWaitFor),
+			"until":   plain(2, -1, cmdUntil),
+			"freeport": plain(1, -1, func(ts *testscript.TestScript, names []string) {
+				for _, name := range names {
+					ts.Setenv(name, strconv.Itoa(streamstest.FreePort(t)))
+				}
+			}),
+			"quoted": plain(2, 2, cmdQuoted),
+			"fill":   plain(2, 2, cmdFill),
+			"fetch":  plain(1, 1, cmdFetch),
 		},
 	})
 }
@@ -161,35 +159,6 @@ func cmdUntil(ts *testscript.TestScript, args []string) {
 		}
 		return nil
 	})
-}
-
-// portPool gives each port once. They lie below those that systems take for outgoing connections, so that nobody is given
-// one by chance while a gateway is down.
-type portPool struct {
-	mu    sync.Mutex
-	given map[int]bool
-}
-
-func (p *portPool) cmdFreePort(ts *testscript.TestScript, names []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, name := range names {
-		for tries := 0; ; tries++ {
-			port := 20_000 + rand.IntN(12_000)
-			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-			if err == nil {
-				ts.Check(l.Close())
-			}
-			if err == nil && !p.given[port] {
-				p.given[port] = true
-				ts.Setenv(name, strconv.Itoa(port))
-				break
-			}
-			if tries == 1000 {
-				ts.Fatalf("no free port between 20000 and 32000: %v", err)
-			}
-		}
-	}
 }
 
 func cmdQuoted(ts *testscript.TestScript, args []string) {

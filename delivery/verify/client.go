@@ -171,6 +171,20 @@ func (c *Client) Live() bool {
 	return c.live
 }
 
+// Live is nil once all the clients are live, else an error that counts those that are not. It is for waiting.
+func Live(clients ...*Client) error {
+	waiting := 0
+	for _, c := range clients {
+		if !c.Live() {
+			waiting++
+		}
+	}
+	if waiting > 0 {
+		return fmt.Errorf("%d of %d clients are not live", waiting, len(clients))
+	}
+	return nil
+}
+
 // Position is how far it has everything.
 func (c *Client) Position() (epoch string, seq uint64) {
 	c.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -215,12 +216,7 @@ func (c *Client) meant(to target) bool {
 	if !to.topic {
 		return to.name == c.cfg.User
 	}
-	for _, topic := range c.cfg.Topics {
-		if topic == to.name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.cfg.Topics, to.name)
 }
 
 func shorten(data []byte) string {

@@ -50,7 +50,7 @@ func (j *judge) missing(c *Client) (lost []string) {
 				continue
 			}
 		}
-		if n == c.settled && len(lost) == 0 {
+		if n == c.settled {
 			c.settled++
 		}
 	}

@@ -8,7 +8,8 @@ func (j *judge) checkOrder(c *Client, add addFunc) (seen map[int32]place) {
 		to        target
 	}
 	type mark struct {
-		n, seq int
+		n   int
+		seq uint64
 	}
 	seen = map[int32]place{}
 	for k := range j.epochs {
@@ -55,7 +56,7 @@ func (j *judge) checkOrder(c *Client, add addFunc) (seen map[int32]place) {
 				if have := newest[of]; p.n < have.n {
 					add("order", conn, "%s came at %s with seq %d, behind the publisher's number %d with seq %d", p, f.at, f.seq, have.n, have.seq)
 				}
-				newest[of] = mark{p.n, int(f.seq)}
+				newest[of] = mark{p.n, f.seq}
 			}
 		}
 	}

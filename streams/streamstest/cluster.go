@@ -35,7 +35,7 @@ func RunCluster(tb testing.TB, nodes int, opts ...Option) *Cluster {
 	c := &Cluster{tb: tb}
 	var ports, routePorts []int
 	for range nodes {
-		ports, routePorts = append(ports, freePort(tb)), append(routePorts, freePort(tb))
+		ports, routePorts = append(ports, FreePort(tb)), append(routePorts, FreePort(tb))
 	}
 	for i := range nodes {
 		cfg := newConfig(tb, append([]Option{WithConfig(clusterAccounts), WithPort(ports[i])}, opts...))
@@ -53,14 +53,13 @@ func RunCluster(tb testing.TB, nodes int, opts ...Option) *Cluster {
 		}
 		c.nodes, c.routes = append(c.nodes, newProcess(tb, cfg)), append(c.routes, proxies)
 	}
-	for i := range nodes { // or those that start first are refused, and wait
-		for _, proxy := range c.routes[i] {
-			proxy.Stall()
-		}
+	proxies := slices.Concat(c.routes...)
+	for _, proxy := range proxies { // or those that start first are refused, and wait
+		proxy.Stall()
 	}
 	c.Start()
-	for i := range nodes {
-		c.Rejoin(i)
+	for _, proxy := range proxies {
+		proxy.Restore()
 	}
 	c.app, c.sys = c.Connect(tb), c.Connect(tb, nats.UserInfo("sys", "sys"))
 	c.Settle()
@@ -135,25 +134,3 @@ func (c *Cluster) Routes(i int) (proxies []*Proxy) {
 	}
 	return proxies
 }
-
-// Isolate cuts a node off from the other nodes, but not from clients. Rejoin ends it.
-func (c *Cluster) Isolate(i int) {
-	c.tb.Helper()
-	if len(c.Routes(i)) == 0 {
-		c.tb.Fatal("the cluster does not run WithRouteProxies")
-	}
-	for _, proxy := range c.Routes(i) {
-		proxy.Cut()
-	}
-}
-
-// Rejoin ends Isolate.
-func (c *Cluster) Rejoin(i int) {
-	c.tb.Helper()
-	for _, proxy := range c.Routes(i) {
-		proxy.Restore()
-	}
-}
-
-// Route is the proxy between two nodes, where the cluster runs WithRouteProxies.
-func (c *Cluster) Route(i, j int) *Proxy { return c.routes[max(i, j)][min(i, j)] }

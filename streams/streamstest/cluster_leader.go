@@ -146,15 +146,12 @@ func (c *Cluster) Replicas(stream string) map[int]bool {
 	has := map[int]bool{}
 	Eventually(c.tb, electWithin, func() error {
 		clear(has)
-		var reply streamInfo
-		if err := c.api("$JS.API.STREAM.INFO."+stream, nil, &reply); err != nil {
+		info, err := c.streamInfo(stream)
+		if err != nil {
 			return err
 		}
-		if reply.Error != nil {
-			return reply.Error
-		}
-		names := []string{reply.Cluster.Leader}
-		for _, r := range reply.Cluster.Replicas {
+		names := []string{info.Leader}
+		for _, r := range info.Replicas {
 			names = append(names, r.Name)
 		}
 		for _, name := range names {
@@ -178,11 +175,6 @@ func (c *Cluster) SettleStream(stream string) {
 	})
 }
 
-type streamInfo struct {
-	Error   *jetstream.APIError
-	Cluster *jetstream.ClusterInfo
-}
-
 // SettleDirectGets waits until all replicas of a stream answer direct gets, which followers begin to some 2 s after they became
 // that. From then on a node asks its own replica.
 func (c *Cluster) SettleDirectGets(stream string) {
@@ -201,22 +193,34 @@ func (c *Cluster) SettleDirectGets(stream string) {
 }
 
 func (c *Cluster) streamLeader(stream string, current bool) (int, error) {
-	var reply streamInfo
-	if err := c.api("$JS.API.STREAM.INFO."+stream, nil, &reply); err != nil {
+	info, err := c.streamInfo(stream)
+	if err != nil {
 		return 0, err
 	}
-	switch {
-	case reply.Error != nil:
-		return 0, reply.Error
-	case reply.Cluster == nil || reply.Cluster.Leader == "":
-		return 0, errors.New("the stream has no leader")
-	}
-	for _, r := range reply.Cluster.Replicas {
+	for _, r := range info.Replicas {
 		if current && (!r.Current || r.Offline || r.Lag > 0) {
 			return 0, fmt.Errorf("%s lags: %+v", r.Name, *r)
 		}
 	}
-	return c.named(reply.Cluster.Leader)
+	return c.named(info.Leader)
+}
+
+// streamInfo is what a leader says of a stream's replicas.
+func (c *Cluster) streamInfo(stream string) (*jetstream.ClusterInfo, error) {
+	var reply struct {
+		Error   *jetstream.APIError
+		Cluster *jetstream.ClusterInfo
+	}
+	if err := c.api("$JS.API.STREAM.INFO."+stream, nil, &reply); err != nil {
+		return nil, err
+	}
+	switch {
+	case reply.Error != nil:
+		return nil, reply.Error
+	case reply.Cluster == nil || reply.Cluster.Leader == "":
+		return nil, errors.New("the stream has no leader")
+	}
+	return reply.Cluster, nil
 }
 
 // StepDown makes a stream elect another leader, and returns once it has. It takes some 10 ms.

@@ -68,7 +68,7 @@ func newConfig(tb testing.TB, opts []Option) config {
 		c.Dir = tb.TempDir()
 	}
 	if c.Port == 0 {
-		c.Port = freePort(tb)
+		c.Port = FreePort(tb)
 	}
 	return c
 }

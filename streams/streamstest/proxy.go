@@ -42,7 +42,7 @@ func RunProxy(tb testing.TB, target string) *Proxy {
 		changed: make(chan struct{}),
 	}
 	p.mu.Lock()
-	p.addr = loopback(freePort(tb))
+	p.addr = loopback(FreePort(tb))
 	p.listen(p.addr)
 	p.mu.Unlock()
 	tb.Cleanup(p.Close)

@@ -24,9 +24,7 @@ import (
 // Main is what TestMain calls. It runs the tests and then the checks, and exits; a check that returns an error fails a
 // run that passed. In the child process of RunProcess it serves instead.
 func Main(m *testing.M, checks ...func() error) {
-	if spec, ok := os.LookupEnv(childEnv); ok {
-		os.Exit(serve(spec))
-	}
+	Child()
 	code := m.Run()
 	for _, check := range checks {
 		if code != 0 {
@@ -38,6 +36,24 @@ func Main(m *testing.M, checks ...func() error) {
 		}
 	}
 	os.Exit(code)
+}
+
+// Child serves, and exits, where this process is a child of RunProcess. It is for a TestMain that does not call Main.
+func Child() {
+	if spec, ok := os.LookupEnv(childEnv); ok {
+		os.Exit(serve(spec))
+	}
+}
+
+// Long says whether tests may take minutes: with TIDINGS_LONG=1.
+func Long() bool { return os.Getenv("TIDINGS_LONG") == "1" }
+
+// Either returns the first, or the second where tests may take minutes.
+func Either[T any](short, long T) T {
+	if Long() {
+		return long
+	}
+	return short
 }
 
 // NoLeaks is a check for Main: no goroutine is left after the tests.
@@ -105,10 +121,10 @@ func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// freePort lies below the ranges from which systems take ports for outgoing connections: while a server is down, nobody
+// FreePort lies below the ranges from which systems take ports for outgoing connections: while a server is down, nobody
 // is given its port by chance, and no client that dials it again and again connects to itself. Until the test ends it holds the UDP
 // port of the same number, by which other tests, in this process or another, know that it is taken.
-func freePort(tb testing.TB) int {
+func FreePort(tb testing.TB) int {
 	tb.Helper()
 	for range 1000 {
 		port := 20_000 + rand.IntN(12_000)
