@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
@@ -46,13 +48,19 @@ type watch struct {
 // newLoad begins to publish, over connections of their own to any of the servers.
 func newLoad(g *gateway, c *streamstest.Cluster, users int) *load {
 	g.Helper()
+	return newLoadOver(g, users, func() *nats.Conn { return c.Connect(g) })
+}
+
+// newLoadOver has a connection made for each publisher.
+func newLoadOver(g *gateway, users int, connect func() *nats.Conn) *load {
+	g.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{TB: g, g: g, epoch: g.tail.Epoch(), stop: stop, acked: map[string][]uint64{}}
 	g.Cleanup(func() { stop(); l.all.Wait() })
 	for i := range users {
 		user := fmt.Sprintf("%s-%d", strings.ReplaceAll(g.Name(), "/", "-"), i)
 		l.users = append(l.users, user)
-		pub, err := streams.NewPublisher(c.Connect(g), streams.Config{})
+		pub, err := streams.NewPublisher(connect(), streams.Config{})
 		if err != nil {
 			g.Fatal(err)
 		}

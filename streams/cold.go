@@ -158,7 +158,7 @@ func (c *coldRead) fetch(ctx context.Context, p *coldPart) error {
 // readProven is readAfter with a look at the stream behind it: up to hole, messages may have been dropped before they were read, where
 // that lies past after. That there is no more, up to a seq, is proven. A server that is stopping says it too, of a store that is
 // closed: so the stream must still answer afterwards, over the same connection. A replica that lags says it of what it has not
-// yet got: so the leader is asked as well. Where the proof fails there is an error beside the messages, which are good.
+// yet got: so it must be shown that one has all. Where the proof fails there is an error beside the messages, which are good.
 func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint64, batch int, epoch string) (
 	msgs []Message, more bool, hole uint64, err error,
 ) {
@@ -181,16 +181,37 @@ func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint6
 		return msgs, more, hole, nil
 	}
 	if t.replicas.Load() > 1 {
-		next, found, err := t.stream.leaderNext(ctx, subject, end)
-		if err != nil {
+		if err := t.replicaHas(ctx, epoch, subject, end, upTo); err != nil {
 			return msgs, false, hole, err
-		}
-		if found && next.Seq <= upTo {
-			return msgs, false, hole, errNotProven
 		}
 	}
 	if t.stream.nc.Stats().Reconnects != reconnects {
 		return msgs, false, hole, errNotProven
 	}
 	return msgs, false, hole, nil
+}
+
+// replicaHas proves that the stream has no more of the subject behind a seq and up to another, which some replica has said: it may lag.
+// One message is known that the stream has and nothing behind it, up to there: a replica that has it lacks nothing.
+func (t *Tail) replicaHas(ctx context.Context, epoch, subject string, end, upTo uint64) error {
+	r := t.current()
+	if r.epoch != epoch {
+		return ErrReplaced
+	}
+	newest, beside, ok := r.newestLeft()
+	if ok && newest <= end {
+		return nil
+	}
+	if !ok || subject == ">" {
+		_, found, err := t.stream.leaderNextSure(ctx, subject, end)
+		if err == nil && found {
+			err = errNotProven
+		}
+		return err
+	}
+	has, more, err := t.stream.vouch(ctx, subject, end, beside)
+	if err == nil && (more || has < upTo) {
+		err = errNotProven
+	}
+	return err
 }

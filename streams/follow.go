@@ -164,8 +164,11 @@ func (t *Tail) settle(ctx context.Context, r *ring, last uint64) error {
 	if through >= last {
 		return nil
 	}
-	next, found, err := t.stream.leaderNext(ctx, ">", through)
-	if err != nil || found && next.Seq <= last {
+	next, found, err := t.stream.leaderNextSure(ctx, ">", through)
+	switch {
+	case errors.Is(err, errDisputed):
+		return nil // until the next look
+	case err != nil || found && next.Seq <= last:
 		return err // the consumer will bring it
 	}
 	// A server that is stopping finds nothing either: believe it only if the stream still answers.

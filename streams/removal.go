@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -73,7 +75,15 @@ func (t *Tail) remove(ctx context.Context, r *ring, what removal) error {
 		return err
 	}
 	through := r.position()
-	m, found, err := t.stream.leaderNext(ctx, what.filter, 0)
+	m, found, err := t.stream.leaderNextSure(ctx, what.filter, 0)
+	for errors.Is(err, errDisputed) { // an old leader might not have what came after the purge
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(appliedWithin):
+		}
+		m, found, err = t.stream.leaderNextSure(ctx, what.filter, 0)
+	}
 	if err != nil {
 		return err
 	}

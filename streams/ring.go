@@ -300,3 +300,16 @@ func (r *ring) newest() (seq uint64, stored time.Time, ok bool) {
 	e := r.at(r.next - 1)
 	return e.seq, time.Unix(0, e.time), true
 }
+
+// newestLeft is the last entry that the stream still has, as far as is known. Behind it the stream has nothing up to where it was read.
+func (r *ring) newestLeft() (seq uint64, subject string, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	now := r.now().UnixNano()
+	for index := r.next - 1; index >= r.first; index-- {
+		if e := r.at(index); !e.removed(now) && !r.dropped(e, now) {
+			return e.seq, r.list[e.chain].subject, true
+		}
+	}
+	return 0, "", false
+}

@@ -178,11 +178,9 @@ func (s *Stream) MaxNotification() int { return cmp.Or(s.cfg.MaxNotification, De
 
 // State asks the stream's leader: one request, 0.1 to 0.2 ms of the server.
 func (s *Stream) State(ctx context.Context) (State, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	info, err := s.info(ctx)
+	info, err := s.bounded(ctx)
 	if err != nil {
-		return State{}, fmt.Errorf("stream %s: %w", s.name, explain(err))
+		return State{}, err
 	}
 	st := State{
 		Epoch: epoch(info),
@@ -246,21 +244,6 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 		return State{}, fmt.Errorf("new epoch of stream %s: %w", s.name, explain(err))
 	}
 	return s.State(ctx)
-}
-
-// info asks again where a replica answers that follows nobody: it has what it has got, which may be less than was acknowledged.
-func (s *Stream) info(ctx context.Context) (*jetstream.StreamInfo, error) {
-	for {
-		info, err := s.answer(ctx)
-		if err != nil || info.Cluster == nil || info.Cluster.Leader != "" {
-			return info, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // answer asks again where the connection breaks: the answer is lost then.

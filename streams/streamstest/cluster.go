@@ -134,3 +134,6 @@ func (c *Cluster) Routes(i int) (proxies []*Proxy) {
 	}
 	return proxies
 }
+
+// Between is the proxy between two nodes, where the cluster runs WithRouteProxies.
+func (c *Cluster) Between(i, j int) *Proxy { return c.routes[max(i, j)][min(i, j)] }
