@@ -45,6 +45,13 @@ var clusterFaults = []struct {
 		defer n.Resume()
 		l.progress(20)
 	}},
+	{"most replicas hang until the leader gives up", func(c *streamstest.Cluster, _ *load) {
+		for _, i := range c.Followers(streams.DefaultName) {
+			c.Node(i).Pause()
+			defer c.Node(i).Resume()
+		}
+		c.Leaderless(streams.DefaultName)
+	}},
 	{"the leader steps down", func(c *streamstest.Cluster, l *load) {
 		for range 20 {
 			c.StepDown(streams.DefaultName)

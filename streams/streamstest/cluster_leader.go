@@ -128,6 +128,17 @@ func (c *Cluster) StreamLeader(stream string) (node int) {
 	return node
 }
 
+// Leaderless waits until nobody says that it leads the stream.
+func (c *Cluster) Leaderless(stream string) {
+	c.tb.Helper()
+	Eventually(c.tb, electWithin, func() error {
+		if node, err := c.streamLeader(stream, false); err == nil {
+			return fmt.Errorf("node %d leads", node)
+		}
+		return nil
+	})
+}
+
 // Followers are the nodes that do not lead the stream.
 func (c *Cluster) Followers(stream string) (nodes []int) {
 	c.tb.Helper()
