@@ -63,11 +63,10 @@ func (g *gateway) start() {
 			g.launch()
 		default:
 		}
-		text, err := os.ReadFile(g.log)
-		if err == nil && !bytes.Contains(text[g.served:], []byte(`"message":"serving"`)) {
-			err = errors.New("it does not serve yet")
+		if !g.logged(`"message":"serving"`) {
+			return errors.New("it does not serve yet")
 		}
-		return err
+		return nil
 	})
 }
 
@@ -105,6 +104,16 @@ func (g *gateway) kill() {
 		_ = g.cmd.Process.Kill()
 		<-g.done
 	}
+}
+
+// logged says whether the process has written this, since it was started.
+func (g *gateway) logged(text string) bool {
+	g.t.Helper()
+	log, err := os.ReadFile(g.log)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return bytes.Contains(log[g.served:], []byte(text))
 }
 
 func (g *gateway) signal(s syscall.Signal) {
