@@ -32,6 +32,14 @@ type gateway struct {
 // runGateway starts a gateway with these flags and waits until it serves.
 func runGateway(t *testing.T, args ...string) *gateway {
 	t.Helper()
+	g := launchGateway(t, args...)
+	g.serves()
+	return g
+}
+
+// launchGateway starts a gateway with these flags and waits for nothing.
+func launchGateway(t *testing.T, args ...string) *gateway {
+	t.Helper()
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(streamstest.FreePort(t)))
 	g := &gateway{
 		t: t, listen: listen, log: filepath.Join(t.TempDir(), "gateway.log"),
@@ -44,7 +52,7 @@ func runGateway(t *testing.T, args ...string) *gateway {
 			t.Logf("gateway %s, the end of its log:\n%s", g.listen, text[max(0, len(text)-20_000):])
 		}
 	})
-	g.start()
+	g.launch()
 	return g
 }
 
@@ -56,6 +64,12 @@ func (g *gateway) pid() int { return g.cmd.Process.Pid }
 func (g *gateway) start() {
 	g.t.Helper()
 	g.launch()
+	g.serves()
+}
+
+// serves waits until it does.
+func (g *gateway) serves() {
+	g.t.Helper()
 	streamstest.Eventually(g.t, longer, func() error {
 		select {
 		case <-g.done:
@@ -106,14 +120,30 @@ func (g *gateway) kill() {
 	}
 }
 
-// logged says whether the process has written this, since it was started.
-func (g *gateway) logged(text string) bool {
+// ends waits until it has ended by itself, and returns the exit code.
+func (g *gateway) ends() (code int) {
+	g.t.Helper()
+	select {
+	case <-g.done:
+	case <-time.After(longer):
+		g.signal(syscall.SIGQUIT) // for its goroutines
+		<-g.done
+		g.t.Fatalf("gateway %s still runs", g.listen)
+	}
+	return g.cmd.ProcessState.ExitCode()
+}
+
+// logged says whether the process has written this.
+func (g *gateway) logged(text string) bool { return g.said(text) > 0 }
+
+// said is how often the process has written this, since it was started.
+func (g *gateway) said(text string) int {
 	g.t.Helper()
 	log, err := os.ReadFile(g.log)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return bytes.Contains(log[g.served:], []byte(text))
+	return bytes.Count(log[g.served:], []byte(text))
 }
 
 func (g *gateway) signal(s syscall.Signal) {

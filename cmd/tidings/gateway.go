@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -51,17 +49,18 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if err != nil {
 		return fmt.Errorf("%w (%s)", err, o.listenHint(err))
 	}
-	defer func() { _ = listener.Close() }()
+	front := newFront(listener)
+	defer front.close()
 
 	nc, stopNATS, failed, err := o.startNATS(ctx, log)
 	if err != nil {
-		return err
+		return unlessTold(ctx, err)
 	}
 	defer func() { err = errors.Join(err, stopNATS()) }()
 
-	stream, err := streams.Open(ctx, nc, o.stream.cfg)
+	stream, err := o.openStream(ctx, nc, log)
 	if err != nil {
-		return err
+		return unlessTold(ctx, err)
 	}
 	tail := streams.NewTail(stream, streams.TailConfig{Encode: delivery.Encode, MaxBytes: o.tail << 20, Logger: log})
 	cursors := streams.NewCursors(tail, streams.CursorsConfig{
@@ -88,16 +87,6 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		ready = append(ready, responder.Ready())
 	}
 
-	server := &http.Server{
-		Handler: gateway.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
-	}
-	serve := func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	}
 	// No client before the Tail is warm, or it would read from the stream what is about to be in memory; nor before disconnects
 	// are heard.
 	warm := allOf(life, ready)
@@ -105,7 +94,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		select {
 		case <-warm:
 			warm = nil
-			parts.Go(serve)
+			front.open(gateway.Handler())
 			url := redacted(nc.ConnectedUrl())
 			log.Info().Stringer("listen", listener.Addr()).Str("nats", url).Str("stream", stream.Name()).Msg("serving")
 			o.printHints(out, listener.Addr(), url)
@@ -116,9 +105,11 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			ended = true
 		case err = <-failed:
 			ended = true
+		case <-front.ended:
+			err, ended = front.err, true
 		}
 	}
-	return errors.Join(err, o.shutdown(server, gateway, cursors, func() error { end(); return parts.Wait() }))
+	return errors.Join(err, o.shutdown(front, gateway, cursors, func() error { end(); return parts.Wait() }))
 }
 
 // allOf returns a channel that is closed once all of these are.
@@ -138,11 +129,11 @@ func allOf(ctx context.Context, ready []<-chan struct{}) <-chan struct{} {
 }
 
 // shutdown ends what faces clients first, and what they need last. Each step is bounded.
-func (o *gatewayOptions) shutdown(server *http.Server, gateway *delivery.Gateway, cursors *streams.Cursors, parts func() error) error {
+func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, cursors *streams.Cursors, parts func() error) error {
 	draining, cancel := context.WithTimeout(context.Background(), o.drain)
 	defer cancel()
 	drained := gateway.Drain(draining) // sessions end while their goodbyes can still be sent
-	_ = server.Shutdown(draining)
+	_ = front.server.Shutdown(draining)
 	err := parts() // nothing moves a cursor any more …
 	committing, cancel := context.WithTimeout(context.Background(), o.drain)
 	defer cancel()
@@ -153,10 +144,10 @@ func (o *gatewayOptions) shutdown(server *http.Server, gateway *delivery.Gateway
 	return errors.Join(err, drained)
 }
 
-// startNATS connects to the server named by --nats, or starts one in this process.
+// startNATS connects to the server named by --nats, once it is there, or starts one in this process.
 func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc *nats.Conn, stop func() error, failed <-chan error, err error) {
 	if o.nats.url != "" {
-		if nc, err = o.nats.connect("tidings gateway", log); err != nil {
+		if nc, err = o.nats.await(ctx, "tidings gateway", log); err != nil {
 			return nil, nil, nil, err
 		}
 		return nc, func() error { nc.Close(); return nil }, nil, nil

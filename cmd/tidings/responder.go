@@ -35,9 +35,9 @@ topics and expires_in (seconds) may be left out. A real backend answers on the s
 			if err != nil {
 				return err
 			}
-			nc, err := nats.connect("tidings responder", log)
+			nc, err := nats.await(cmd.Context(), "tidings responder", log)
 			if err != nil {
-				return err
+				return unlessTold(cmd.Context(), err)
 			}
 			defer nc.Close()
 			log.Info().Int("tokens", table.Len()).Str("subject", subject).Msg("answering")

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// front is the HTTP server that clients meet. Until it is opened it answers 503: while a gateway waits for NATS, clients and
+// load balancers are to try another one, and not to hang here.
+type front struct {
+	server *http.Server
+	ended  chan struct{} // closed when it does not serve any more
+	err    error         // why; readable then
+
+	handler atomic.Pointer[http.Handler]
+}
+
+// newFront serves on the listener until close.
+func newFront(l net.Listener) *front {
+	f := &front{ended: make(chan struct{})}
+	f.server = &http.Server{
+		Handler: f, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+	go func() {
+		defer close(f.ended)
+		f.err = f.server.Serve(l)
+	}()
+	return f
+}
+
+// open lets requests through.
+func (f *front) open(h http.Handler) { f.handler.Store(&h) }
+
+func (f *front) close() {
+	_ = f.server.Close()
+	<-f.ended
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := f.handler.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	w.Header().Set("Retry-After", fmt.Sprint(1+rand.IntN(5)))
+	http.Error(w, "starting: connect again in a moment", http.StatusServiceUnavailable)
+}
