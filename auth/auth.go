@@ -94,6 +94,9 @@ var (
 	// job. It says nothing about the token: come again.
 	ErrUnavailable = errors.New("auth: no answer")
 
+	// ErrBusy is an ErrUnavailable: too many wait for an answer already, and this one was not asked.
+	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
+
 	// ErrBadReply means that the responder answered something that admits nobody: no user, bad JSON, success of
 	// another type than boolean, … It is a refusal. The reply itself is never part of the error.
 	ErrBadReply = errors.New("auth: bad reply")

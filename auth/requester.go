@@ -15,11 +15,14 @@ import (
 type RequesterConfig struct {
 	// Subject to ask on; empty: [DefaultSubject].
 	Subject string
-	// Timeout of one Authenticate, waiting and a second try included; 0: 3 s.
+	// Timeout of a question, from when it is asked; 0: 3 s.
 	Timeout time.Duration
-	// MaxInFlight bounds the questions asked and not yet answered, so that a storm of connections against a slow
-	// responder does not pile up; further ones wait, within their Timeout. 0: 1,024.
+	// MaxInFlight bounds the questions asked and not yet answered; 0: 64. Further ones wait for their turn, or in a storm of
+	// connections a responder that answers fewer in Timeout than it is asked would answer each too late, and all would come
+	// again. 64 suffice for 640 answers a second where one takes 100 ms, and are within 3 s where there are 22 a second.
 	MaxInFlight int
+	// MaxWait bounds the wait for a turn, after which Authenticate fails with [ErrBusy]; 0: 10 s.
+	MaxWait time.Duration
 }
 
 // Requester asks over NATS. It is safe for concurrent use and starts nothing.
@@ -28,6 +31,7 @@ type Requester struct {
 	nc      *nats.Conn
 	subject string
 	timeout time.Duration
+	maxWait time.Duration
 	slots   chan struct{}
 	pause   func(ctx context.Context) // before the second try
 }
@@ -41,7 +45,10 @@ func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
 		cfg.Timeout = 3 * time.Second
 	}
 	if cfg.MaxInFlight <= 0 {
-		cfg.MaxInFlight = 1024
+		cfg.MaxInFlight = 64
+	}
+	if cfg.MaxWait <= 0 {
+		cfg.MaxWait = 10 * time.Second
 	}
 	// A mean of 250 ms, or less where the second try would not fit into the timeout.
 	mean := min(250*time.Millisecond, cfg.Timeout/4)
@@ -49,15 +56,13 @@ func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
 		nc:      nc,
 		subject: cfg.Subject,
 		timeout: cfg.Timeout,
+		maxWait: cfg.MaxWait,
 		slots:   make(chan struct{}, cfg.MaxInFlight),
 		pause:   func(ctx context.Context) { sleep(ctx, mean/2+rand.N(mean+1)) },
 	}
 }
 
-var (
-	errNotConnected = errors.New("not connected to NATS")
-	errCrowded      = errors.New("too many questions wait for an answer already")
-)
+var errNotConnected = errors.New("not connected to NATS")
 
 // Authenticate asks once, and a second time after a short pause if surely nobody got the question: nobody
 // listened, or NATS was away. A question that may have been read is never repeated, for a token may be good for
@@ -65,20 +70,13 @@ var (
 // is back before Timeout.
 //
 // The error is a *[Refusal] (code token_too_large without asking, if the server would not carry it),
-// [ErrUnavailable], [ErrBadReply], or wraps ctx's; a deadline of ctx's own is ErrUnavailable too.
+// [ErrUnavailable] (which [ErrBusy] is too), [ErrBadReply], or wraps ctx's; a deadline of ctx's own is ErrUnavailable too.
 func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, error) {
-	asking, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-asking.Done():
-		return Identity{}, r.failure(ctx, errCrowded)
-	}
-	answer, err := r.ask(asking, req)
+	until := time.Now().Add(r.maxWait) // for both tries
+	answer, err := r.ask(ctx, until, req)
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNotConnected) {
-		r.pause(asking)
-		answer, err = r.ask(asking, req)
+		r.pause(ctx)
+		answer, err = r.ask(ctx, until, req)
 	}
 	if err != nil {
 		return Identity{}, r.failure(ctx, err)
@@ -86,7 +84,25 @@ func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, er
 	return parseAnswer(answer)
 }
 
-func (r *Requester) ask(ctx context.Context, req Request) (*nats.Msg, error) {
+// turn takes one of the slots. Those who wait are served in the order in which they came.
+func (r *Requester) turn(ctx context.Context, until time.Time) error {
+	waiting, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	select {
+	case r.slots <- struct{}{}:
+		return nil
+	case <-waiting.Done():
+		return ErrBusy
+	}
+}
+
+func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nats.Msg, error) {
+	if err := r.turn(ctx, until); err != nil {
+		return nil, err
+	}
+	defer func() { <-r.slots }()
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -112,6 +128,8 @@ func (r *Requester) failure(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: ask %s: %w", ErrUnavailable, r.subject, ctx.Err())
 	case ctx.Err() != nil:
 		return fmt.Errorf("auth: ask %s: %w", r.subject, ctx.Err())
+	case errors.Is(err, ErrBusy):
+		return fmt.Errorf("%w: no turn to ask %s within %v (is the responder slow? run more of them)", err, r.subject, r.maxWait)
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w: nobody listens on %s (start a responder, or ask on the subject of yours)",
 			ErrUnavailable, r.subject)

@@ -201,23 +201,55 @@ func TestMaxInFlight(t *testing.T) {
 	}
 }
 
-func TestMaxInFlightWaitsWithinTheTimeout(t *testing.T) {
+// Who waits for a turn that does not come is told in time, whatever the Timeout, and was not asked about.
+func TestMaxWait(t *testing.T) {
 	s := startServer(t)
 	questions := make(chan *nats.Msg, 10)
 	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
-	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 400 * time.Millisecond, MaxInFlight: 1})
+	nc := connect(t, s)
+	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: 2 * patience, MaxInFlight: 1, MaxWait: 100 * time.Millisecond})
 	results := make(chan error, 4)
 	for range 4 {
 		go func() { _, err := ask(r); results <- err }()
 	}
-	start := time.Now()
-	for range 4 {
-		if err := receive(t, results, "an answer"); !errors.Is(err, auth.ErrUnavailable) {
+	first := receive(t, questions, "the first question")
+	for range 3 {
+		if err := receive(t, results, "a refusal"); !errors.Is(err, auth.ErrBusy) || !errors.Is(err, auth.ErrUnavailable) {
 			t.Error(err)
 		}
 	}
-	if took := time.Since(start); took > 1400*time.Millisecond {
-		t.Errorf("took %v: the timeouts were added up", took)
+	if asked := nc.Stats().OutMsgs; asked != 1 {
+		t.Errorf("%d questions, want 1", asked)
+	}
+	if err := first.Respond([]byte(yes)); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, results, "the first answer"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A storm takes a responder, which answers one after another, three times as long as the Timeout. Nobody's answer comes too late.
+func TestStormOnASlowResponder(t *testing.T) {
+	const storm, each = 300, 10 * time.Millisecond
+	s := startServer(t)
+	listen(t, connect(t, s), func(m *nats.Msg) {
+		time.Sleep(each)
+		_ = m.Respond([]byte(yes))
+	})
+	nc := connect(t, s)
+	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: storm * each / 3, MaxInFlight: 8, MaxWait: time.Minute})
+	results := make(chan error, storm)
+	for range storm {
+		go func() { _, err := ask(r); results <- err }()
+	}
+	for range storm {
+		if err := receive(t, results, "an answer"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked := nc.Stats().OutMsgs; asked != storm {
+		t.Errorf("asked %d times for %d", asked, storm)
 	}
 }
 

@@ -77,6 +77,42 @@ func TestRefusalsBecomeCloseCodes(t *testing.T) {
 	})
 }
 
+// Where too many wait for an answer, those who come are told so before long, and each when to come again.
+func TestABusyBackendIsNotAskedMore(t *testing.T) {
+	server := streamstest.Run(t)
+	n := newNode(t, server.URL(), func(c *nodeConfig) {
+		c.auth = auth.RequesterConfig{Timeout: patience, MaxInFlight: 1, MaxWait: 50 * time.Millisecond}
+	})
+	asked, answer := make(chan struct{}), make(chan struct{})
+	n.answer(t, auth.AuthenticatorFunc(func(ctx context.Context, r auth.Request) (auth.Identity, error) {
+		if r.Token == "first" {
+			close(asked)
+			<-answer
+		}
+		return auth.Identity{User: r.Token}, nil
+	}))
+	first := n.dial(t)
+	expect[wire.Hello](first)
+	first.send(wire.Auth{Token: "first"})
+	<-asked
+	times := map[int64]bool{}
+	for range 5 {
+		p := n.dial(t)
+		expect[wire.Hello](p)
+		p.send(wire.Auth{Token: "second"})
+		goaway := p.closed(4503)
+		times[goaway.RetryAfter] = true
+		if goaway.Reason != "authentication is busy" || goaway.RetryAfter < 2000 || goaway.RetryAfter > 10_000 {
+			t.Errorf("goaway: %+v", goaway)
+		}
+	}
+	if len(times) < 3 {
+		t.Errorf("they come again at the same time: %v", times)
+	}
+	close(answer)
+	expect[wire.Ready](first)
+}
+
 func TestTheBackendIsAskedAsTheContractSays(t *testing.T) {
 	n := newNode(t, streamstest.Run(t).URL())
 	asked := make(chan *nats.Msg, 1)

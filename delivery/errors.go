@@ -61,6 +61,8 @@ func closingFor(err error) *closing {
 		return &closing{code: wire.CloseUnauthorized, reason: reason}
 	case errors.Is(err, auth.ErrBadReply):
 		return &closing{code: wire.CloseUnauthorized, reason: "the backend's answer admits nobody"}
+	case errors.Is(err, auth.ErrBusy): // a storm: they must not come again together
+		return &closing{code: wire.CloseUnavailable, reason: "authentication is busy", retryAfter: 2 * time.Second, spread: 8 * time.Second}
 	case errors.Is(err, auth.ErrUnavailable):
 		return comeAgain(wire.CloseUnavailable, "authentication is unavailable", 2*time.Second)
 	case errors.Is(err, wire.ErrBadFrame):

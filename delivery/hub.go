@@ -22,7 +22,7 @@ type disconnect struct {
 	reason string
 }
 
-// remembered is longer than an authentication and a look at the stream may take together: 30 and 10 seconds.
+// remembered is longer than an authentication, the wait for it and a look at the stream may take together: 30, 10 and 10 seconds.
 const remembered = time.Minute
 
 func newHub() *hub { return &hub{users: map[string]map[*session]struct{}{}} }

@@ -16,7 +16,7 @@ import (
 func TestFiveThousandClientsBackAtOnce(t *testing.T) {
 	besideOthers(t)
 	port := strconv.Itoa(streamstest.FreePort(t))
-	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--auth-timeout", "30s", "--auth-within", "1m")
+	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--auth-within", "1m")
 	w := newTown(t, "nats://127.0.0.1:"+port)
 	before, err := verify.Measure(t.Context(), w.nc, g.pid())
 	if err != nil {
