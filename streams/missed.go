@@ -123,6 +123,7 @@ func (r *ring) caughtUp() {
 			reader.wake()
 		}
 	}
+	r.letGo()
 }
 
 // behind counts the entries of a chain behind a seq.

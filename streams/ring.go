@@ -194,18 +194,24 @@ func (r *ring) advanceLocked(seq uint64) {
 		return
 	}
 	r.through = seq
+	if c := &r.catching; c.seen != nil && seq >= c.through {
+		r.caughtUp()
+	}
+	r.letGo()
+}
+
+// letGo ends the waits for what may now be read.
+func (r *ring) letGo() {
+	visible := r.visible()
 	keep := r.waiters[:0]
 	for _, w := range r.waiters {
-		if w.seq <= seq {
+		if w.seq <= visible {
 			close(w.done)
 		} else {
 			keep = append(keep, w)
 		}
 	}
 	r.waiters = keep
-	if c := &r.catching; c.seen != nil && seq >= c.through {
-		r.caughtUp()
-	}
 }
 
 // limits notes what the stream drops on its own.
@@ -237,12 +243,12 @@ func (r *ring) replace(why error) {
 	r.waiters = nil
 }
 
-// wait returns a channel that is closed once the stream has been read up to seq, or the epoch is over.
+// wait returns a channel that is closed once readers may read up to seq, or the epoch is over.
 func (r *ring) wait(seq uint64) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	done := make(chan struct{})
-	if r.through >= seq || r.over != nil {
+	if r.visible() >= seq || r.over != nil {
 		close(done)
 	} else {
 		r.waiters = append(r.waiters, waiter{seq, done})

@@ -158,8 +158,8 @@ func (t *Tail) sound(ctx context.Context) (still func() bool, err error) {
 	}
 }
 
-// Reached returns a channel that is closed once the Tail has read the stream up to seq, or the epoch is over, which Read
-// then tells.
+// Reached returns a channel that is closed once readers may read up to seq, or the epoch is over, which Read then tells. What the
+// Tail has read is held back while it is not known whether the stream dropped something before it.
 func (t *Tail) Reached(epoch string, seq uint64) <-chan struct{} {
 	r := t.current()
 	if r == nil || r.epoch != epoch {
@@ -167,7 +167,7 @@ func (t *Tail) Reached(epoch string, seq uint64) <-chan struct{} {
 		close(over)
 		return over
 	}
-	if r.position() < seq {
+	if r.readable() < seq {
 		t.look() // what was deleted at the stream's end never comes
 	}
 	return r.wait(seq)
