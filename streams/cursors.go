@@ -310,7 +310,11 @@ func (c *Cursors) done(cur *cursor, err error) (ok bool) {
 	defer c.mu.Unlock()
 	ok = err == nil || errors.Is(err, errNoCursor)
 	if !ok && c.cursors[cur.id] == cur {
-		c.commitAt(cur, time.Now().Add(time.Second))
+		again := time.Now()
+		if !errors.Is(err, errUnsound) { // or the next waits until NATS is back
+			again = again.Add(time.Second)
+		}
+		c.commitAt(cur, again)
 	}
 	c.dropIdle(cur)
 	return ok

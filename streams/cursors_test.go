@@ -552,6 +552,46 @@ func TestCommitWithoutNATS(t *testing.T) {
 	direct.shows(alice, 3, 2)
 }
 
+// A commit whose answer is lost with the connection holds nobody up, once that is back.
+func TestACommitInFlightWhenTheConnectionBreaks(t *testing.T) {
+	t.Parallel()
+	for name, subject := range map[string]string{"while it is read": "$JS.API.CONSUMER.INFO.>", "while it is moved": "$JS.API.CONSUMER.RESET.>"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := streamstest.Run(t)
+			proxy := streamstest.RunProxy(t, s.URL())
+			d := runCursors(t, streamstest.Connect(t, proxy.URL()), streams.CursorsConfig{})
+			direct := desk{gateway: open(t, s.Connect(t), streams.Config{})}
+			for range 5 {
+				direct.publish("alice", "x")
+				direct.publish("bob", "x")
+			}
+			d.reached()
+			bob := streams.CursorID{User: "bob"}
+			st := d.attach(alice)
+			d.attach(bob)
+			requests, err := direct.nc.SubscribeSync(subject)
+			if err := errors.Join(err, direct.nc.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			proxy.Latency(300 * time.Millisecond) // the answer is on its way for so long
+			d.Ack(alice, st.Epoch, 9)
+			if _, err := requests.NextMsg(patience); err != nil {
+				t.Fatal(err)
+			}
+			proxy.Cut()
+			d.Ack(bob, st.Epoch, 10)
+			proxy.Restore()
+			began := time.Now()
+			direct.shows(bob, 10, 0)
+			direct.shows(alice, 9, 0)
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
 // What was acknowledged is committed before the next connection is told where it stands.
 func TestAttachCommitsFirst(t *testing.T) {
 	d := runCursors(t, streamstest.Run(t).Connect(t), streams.CursorsConfig{Interval: time.Hour})

@@ -28,9 +28,6 @@ var ErrTooManyDevices = errors.New("too many devices")
 // errNoCursor says that there is no durable consumer to move: nobody made it yet, or somebody removed it.
 var errNoCursor = errors.New("no such cursor")
 
-// errUnsound says that NATS was away meanwhile: what came back may be another stream.
-var errUnsound = errors.New("NATS was away meanwhile")
-
 const (
 	resetTimeout = time.Second // a reset of a consumer that is gone is never answered
 	listTimeout  = 5 * time.Minute
@@ -67,7 +64,11 @@ func (d *durables) read(ctx context.Context, id CursorID) (CursorState, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	consumer, err := d.stream.js.Consumer(ctx, d.stream.name, name)
+	var consumer jetstream.Consumer
+	err = d.stream.askAgain(ctx, func(ctx context.Context) error {
+		consumer, err = d.stream.js.Consumer(ctx, d.stream.name, name)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return CursorState{}, fmt.Errorf("%w: %s", errNoCursor, id)
 	}
@@ -101,7 +102,10 @@ func (d *durables) open(ctx context.Context, id CursorID, mark State, topicsFrom
 				return CursorState{}, err
 			}
 			// Repeats rather than a hole.
-			st, err = d.create(whole, CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: mark.Before(), Reset: true})
+			anew := CursorState{CursorID: id, Epoch: mark.Epoch, TopicsFrom: mark.Before(), Reset: true}
+			for st, err = d.create(whole, anew); errors.Is(err, errUnsound); {
+				st, err = d.create(whole, anew)
+			}
 		case !errors.Is(err, errNoCursor):
 			return CursorState{}, err
 		case id.Device == "":
@@ -166,7 +170,11 @@ func (d *durables) create(ctx context.Context, from CursorState) (CursorState, e
 	if from.Reset {
 		cfg.Metadata[metadataReset] = cfg.Metadata[metadataTopicsFrom]
 	}
-	consumer, err := d.stream.js.CreateConsumer(ctx, d.stream.name, cfg)
+	var consumer jetstream.Consumer
+	err = d.stream.ask(ctx, func(ctx context.Context) error {
+		consumer, err = d.stream.js.CreateConsumer(ctx, d.stream.name, cfg)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrMaximumConsumersLimit) {
 		return CursorState{}, fmt.Errorf("cursor %s: %w (raise max_consumers of the stream, or default_max_consumers of the server)",
 			from.CursorID, err)
@@ -216,7 +224,11 @@ func (d *durables) reset(ctx context.Context, st CursorState, seq uint64) (Curso
 	defer cancel()
 	// The server does not clamp: a seq past the stream's end would skip what comes later. It never is, since only what was
 	// read of the stream can be acknowledged.
-	reply, err := d.stream.js.ResetConsumerToSequence(ctx, d.stream.name, st.name, seq+1)
+	var reply *jetstream.ConsumerResetResponse
+	err := d.stream.ask(ctx, func(ctx context.Context) (err error) {
+		reply, err = d.stream.js.ResetConsumerToSequence(ctx, d.stream.name, st.name, seq+1)
+		return err
+	})
 	if err != nil {
 		return CursorState{}, fmt.Errorf("move cursor %s: %w", st.CursorID, err)
 	}
@@ -226,7 +238,9 @@ func (d *durables) reset(ctx context.Context, st CursorState, seq uint64) (Curso
 func (d *durables) remove(ctx context.Context, st CursorState) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	err := d.stream.js.DeleteConsumer(ctx, d.stream.name, st.name)
+	err := d.stream.askAgain(ctx, func(ctx context.Context) error {
+		return d.stream.js.DeleteConsumer(ctx, d.stream.name, st.name)
+	})
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("remove cursor %s: %w", st.CursorID, explain(err))
 	}

@@ -246,28 +246,15 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 	return s.State(ctx)
 }
 
-// answer asks again where the connection breaks: the answer is lost then.
+// answer is the stream's, or a replica's.
 func (s *Stream) answer(ctx context.Context) (info *jetstream.StreamInfo, err error) {
-	broken := s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED)
-	defer s.nc.RemoveStatusListener(broken)
-	for again := true; again; {
-		try, cancel := context.WithCancel(ctx)
-		answered := make(chan struct{})
-		go func() {
-			defer close(answered)
-			var stream jetstream.Stream
-			if stream, err = s.js.Stream(try, s.name); err == nil { // an INFO request, the same that Info would make
-				info = stream.CachedInfo()
-			}
-		}()
-		select {
-		case <-answered:
-			again = false
-		case <-broken:
+	err = s.askAgain(ctx, func(ctx context.Context) error {
+		stream, err := s.js.Stream(ctx, s.name) // an INFO request, the same that Info would make
+		if err == nil {
+			info = stream.CachedInfo()
 		}
-		cancel()
-		<-answered
-	}
+		return err
+	})
 	return info, err
 }
 
