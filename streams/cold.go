@@ -3,6 +3,7 @@ package streams
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 var errNotProven = errors.New("cold read: the stream could not vouch that nothing more lies there")
@@ -13,6 +14,7 @@ type coldRead struct {
 	r     *Reader
 	upTo  uint64
 	parts []coldPart // one for each source of the reader
+	turn  *turn      // that it waits for, or is swept and not yet given to the reader; it outlives the reader's deadlines
 }
 
 type coldPart struct {
@@ -20,6 +22,14 @@ type coldPart struct {
 	after   uint64    // read up to here
 	msgs    []Message // read, and not yet given to the reader
 	done    bool
+}
+
+// batch is what was read of a part.
+type batch struct {
+	msgs []Message
+	more bool
+	hole uint64
+	err  error
 }
 
 func (r *Reader) newColdRead() *coldRead {
@@ -31,6 +41,14 @@ func (r *Reader) newColdRead() *coldRead {
 		c.parts = append(c.parts, coldPart{subject: s.Subject, after: after, done: after >= c.upTo})
 	}
 	return c
+}
+
+// endCold forgets what was read and not yet given.
+func (r *Reader) endCold() {
+	if r.cold != nil && r.cold.turn != nil {
+		r.tail.desk.withdraw(r.cold.turn)
+	}
+	r.cold = nil
 }
 
 // readCold reads from the stream: alone, or with others in one sweep.
@@ -45,7 +63,7 @@ func (r *Reader) readCold(ctx context.Context, dst []Entry, most int) ([]Entry, 
 	}
 	had, before := len(dst), r.pos
 	counts := make([]int, len(r.sources))
-	dst, err := r.cold.read(ctx, dst, most, counts)
+	dst, err := r.cold.read(ctx, dst, len(dst)+most, counts)
 
 	g := r.ring
 	g.mu.RLock()
@@ -61,54 +79,46 @@ func (r *Reader) readCold(ctx context.Context, dst []Entry, most int) ([]Entry, 
 	return dst, err
 }
 
-// read appends up to most entries and moves the reader; with fewer, it has moved it to the end of the cold read, or of a sweep. It
-// counts what it appends of each source.
-func (c *coldRead) read(ctx context.Context, dst []Entry, most int, counts []int) ([]Entry, error) {
-	if c.enough(most) {
-		return c.merge(ctx, dst, most, counts)
-	}
-	desk, turn := c.r.tail.desk, c.turn(most)
-	if err := desk.wait(ctx, turn); err != nil {
-		return dst, err
-	}
-	if !turn.swept {
-		defer desk.leave()
-		return c.merge(ctx, dst, most, counts)
-	}
-	copy(counts, turn.counts)
-	c.r.pos = max(c.r.pos, turn.at)
-	c.r.cold = nil
-	return append(dst, turn.entries...), turn.err
-}
-
-func (c *coldRead) buffered() bool {
-	for i := range c.parts {
-		if len(c.parts[i].msgs) > 0 {
-			return true
+// read appends entries until there are full and moves the reader; with fewer, and no error, it has moved it to the end of the cold
+// read, or of a sweep. It counts what it appends of each source.
+func (c *coldRead) read(ctx context.Context, dst []Entry, full int, counts []int) ([]Entry, error) {
+	for {
+		if c.turn == nil {
+			dst = c.merge(dst, full, counts)
+			if len(dst) == full || c.r.cold == nil {
+				return dst, nil
+			}
+			c.turn = c.newTurn(full - len(dst))
+			c.r.tail.desk.queue(c.turn)
+		}
+		select {
+		case <-c.turn.given:
+		default:
+			select {
+			case <-c.turn.given:
+			case <-ctx.Done():
+				return dst, ctx.Err()
+			}
+		}
+		if c.turn.swept {
+			return c.share(dst, full, counts)
+		}
+		w := c.turn
+		c.turn = nil
+		if err := c.take(w); err != nil {
+			return dst, err
 		}
 	}
-	return false
 }
 
-// enough says that a batch can be made of what is here, whatever the order.
-func (c *coldRead) enough(most int) bool {
-	for i := range c.parts {
-		if p := &c.parts[i]; !p.done && len(p.msgs) < most {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *coldRead) merge(ctx context.Context, dst []Entry, most int, counts []int) ([]Entry, error) {
-	for n := 0; n < most; n++ {
+// merge gives what is here, until a part has nothing left that may have more.
+func (c *coldRead) merge(dst []Entry, full int, counts []int) []Entry {
+	for len(dst) < full {
 		best := -1
 		for i := range c.parts {
 			p := &c.parts[i]
 			if len(p.msgs) == 0 && !p.done {
-				if err := c.fetch(ctx, p); err != nil {
-					return dst, err
-				}
+				return dst
 			}
 			if len(p.msgs) > 0 && (best < 0 || p.msgs[0].Seq < c.parts[best].msgs[0].Seq) {
 				best = i
@@ -117,7 +127,7 @@ func (c *coldRead) merge(ctx context.Context, dst []Entry, most int, counts []in
 		if best < 0 {
 			c.r.pos = max(c.r.pos, c.upTo)
 			c.r.cold = nil
-			return dst, nil
+			return dst
 		}
 		p := &c.parts[best]
 		m := &p.msgs[0]
@@ -126,21 +136,40 @@ func (c *coldRead) merge(ctx context.Context, dst []Entry, most int, counts []in
 		c.r.pos = m.Seq
 		p.msgs = p.msgs[1:]
 	}
-	return dst, nil
+	return dst
 }
 
-// fetch reads the next batch of one subject. It ends a part only on proof.
-func (c *coldRead) fetch(ctx context.Context, p *coldPart) error {
-	t := c.r.tail
-	for !p.done && len(p.msgs) == 0 {
-		msgs, more, hole, err := t.readProven(ctx, p.subject, p.after, c.upTo, coldBatch, c.r.ring.epoch)
-		if err != nil && len(msgs) == 0 { // else what is here goes first, and then the stream is asked again
-			return err
-		}
-		if hole > max(p.after, c.r.told) {
+// share gives what a sweep found. The reader may want fewer at a time than when it asked.
+func (c *coldRead) share(dst []Entry, full int, counts []int) ([]Entry, error) {
+	w := c.turn
+	n := min(len(w.entries), full-len(dst))
+	for _, e := range w.entries[:n] {
+		dst = append(dst, e.Entry)
+		counts[e.source]++
+		c.r.pos = e.Seq
+	}
+	if w.entries = w.entries[n:]; len(w.entries) > 0 {
+		return dst, nil
+	}
+	c.r.pos = max(c.r.pos, w.at)
+	c.r.cold = nil
+	return dst, w.err
+}
+
+// take puts what was read alone into the parts. It ends a part only on proof.
+func (c *coldRead) take(w *turn) (err error) {
+	for i, b := range w.batches {
+		p := &c.parts[i]
+		switch {
+		case b == nil:
+			continue
+		case b.err != nil && len(b.msgs) == 0: // else what is here goes first, and then the stream is asked again
+			err = b.err
+			continue
+		case b.hole > max(p.after, c.r.told):
 			return ErrMissed
 		}
-		for _, m := range msgs {
+		for _, m := range b.msgs {
 			if m.Seq > c.upTo {
 				p.done = true // the Tail has it
 				break
@@ -150,9 +179,32 @@ func (c *coldRead) fetch(ctx context.Context, p *coldPart) error {
 				p.msgs = append(p.msgs, m)
 			}
 		}
-		p.done = p.done || err == nil && !more
+		p.done = p.done || b.err == nil && !b.more
 	}
-	return nil
+	return err
+}
+
+// coldReads serves readers alone until ctx is done. What was asked for is waited for, whatever the reader's deadline: it will come
+// in any case, and the reader takes it when it is back.
+func (t *Tail) coldReads(ctx context.Context) {
+	for {
+		w := t.desk.take(ctx)
+		if w == nil {
+			return
+		}
+		for i, subject := range w.subjects {
+			if !w.wanted[i] || w.withdrawn.Load() {
+				continue
+			}
+			b := &batch{}
+			b.msgs, b.more, b.hole, b.err = t.readProven(ctx, subject, w.after[i], w.upTo, coldBatch, w.epoch)
+			w.batches[i] = b
+			if b.err != nil {
+				break
+			}
+		}
+		close(w.given)
+	}
 }
 
 // readProven is readAfter with a look at the stream behind it: up to hole, messages may have been dropped before they were read, where
@@ -167,6 +219,13 @@ func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint6
 		return nil, false, 0, err
 	}
 	st, err := t.Mark(ctx)
+	for err != nil && len(msgs) > 0 && ctx.Err() == nil && t.Epoch() == epoch { // they would only be read once more
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookWithin):
+		}
+		st, err = t.Mark(ctx)
+	}
 	if err != nil {
 		return nil, false, 0, err
 	}

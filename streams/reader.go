@@ -89,7 +89,8 @@ func (r *Reader) Sources(sources []Source) {
 			s.Unread = g.through - min(g.through, max(r.pos, s.After))
 		}
 	}
-	r.cold, r.warm = nil, r.pos >= g.base
+	r.endCold()
+	r.warm = r.pos >= g.base
 }
 
 func (r *Reader) attach(sources []Source) {
@@ -122,6 +123,7 @@ func (r *Reader) detach() {
 func (r *Reader) Close() {
 	r.ring.mu.Lock()
 	defer r.ring.mu.Unlock()
+	r.endCold()
 	r.detach()
 }
 
@@ -166,7 +168,8 @@ func (r *Reader) Read(ctx context.Context, dst []Entry, most int) ([]Entry, erro
 }
 
 // SetDeadline has reads of the stream give up at that time with an error that is context.DeadlineExceeded, for a caller with other
-// things to do. The next Read goes on where it was. What is in memory is read in no time.
+// things to do. The next Read goes on where it was, also with what was asked of the stream and came meanwhile. What is in memory is
+// read in no time.
 func (r *Reader) SetDeadline(until time.Time) { r.until = until }
 
 // readTail reads from memory; behind says that the position lies before it.
@@ -187,7 +190,7 @@ func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err er
 	if covered, err := r.covered(); err != nil || !covered {
 		return dst, err == nil, err
 	}
-	r.cold = nil
+	r.endCold()
 	now := g.now().UnixNano()
 	for n := 0; n < most; {
 		best := -1

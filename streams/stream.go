@@ -70,6 +70,7 @@ type Stream struct {
 	js   jetstream.JetStream
 	name string
 	cfg  Config
+	pace pace // of cold reads
 }
 
 // State is what the stream was at one instant.

@@ -75,6 +75,9 @@ func (t *Tail) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { t.answerMarks(ctx); return nil })
 	g.Go(func() error { t.sweeps(ctx); return nil })
+	for range coldReads {
+		g.Go(func() error { t.coldReads(ctx); return nil })
+	}
 	g.Go(func() error {
 		const least, most = 50 * time.Millisecond, 2 * time.Second
 		for delay := least; ctx.Err() == nil; {

@@ -1,0 +1,197 @@
+package streams
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	coldBatch = 200 // messages in one request
+	// quietFor is without a message of an answer until the server is asked whether it is still there, and from then on until the
+	// answer is given up.
+	quietFor = requestTimeout / 2
+	// linkTimeout is without any message, nor the server's word that it is there.
+	linkTimeout = 30 * time.Second
+)
+
+const headerPending = "Nats-Num-Pending"
+
+// errHole says that a message of an answer did not arrive.
+var errHole = errors.New("the answer has a hole")
+
+// readAfter reads up to batch messages of the subject behind a seq, by $JS.API.DIRECT.GET (ADR-31), which any replica answers.
+// Each message says which one went before it, so that there is no hole among them. More says that the server has, or may
+// have, others behind those: what came before the answer broke off is good, since all that is on its way is on the way in vain
+// if it is asked for once more. There is an error only where nothing came.
+func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, batch int) (msgs []Message, more bool, err error) {
+	defer func() {
+		if len(msgs) > 0 && err != nil {
+			more, err = true, nil
+		}
+		if err != nil {
+			err = fmt.Errorf("cold read: %w", explain(err))
+		}
+	}()
+	batch, bytes := s.pace.limits(batch)
+	get, err := s.directGet(map[string]any{"seq": after + 1, "next_by_subj": subject, "batch": batch, "max_bytes": bytes}, batch)
+	if err != nil {
+		return nil, false, err
+	}
+	defer get.close()
+	var began time.Time
+	for last, size := uint64(0), 0; ; {
+		msg, err := get.next(ctx)
+		if err != nil {
+			s.pace.slower()
+			return msgs, false, err
+		}
+		before, _ := serverNumber(msg.Header, jetstream.LastSequenceHeader)
+		if seq, ok := serverNumber(msg.Header, jetstream.SequenceHeader); ok {
+			if before != last {
+				return msgs, false, errHole
+			}
+			m, err := fromDirect(seq, msg)
+			if err != nil {
+				return msgs, false, err
+			}
+			if len(msgs) == 0 {
+				began = time.Now()
+			}
+			msgs, last, size = append(msgs, m), seq, size+msg.Size()
+			continue
+		}
+		switch status := msg.Header.Get("Status"); {
+		case status == "204" && before != last:
+			return msgs, false, errHole
+		case status == "204": // the end of the batch
+			pending, _ := serverNumber(msg.Header, headerPending)
+			if pending > 0 && len(msgs) == 0 {
+				return nil, false, errHole
+			}
+			if len(msgs) > 0 {
+				s.pace.took(time.Since(began), len(msgs) == batch || size >= bytes)
+			}
+			return msgs, pending > 0, nil
+		case status == "404":
+			return nil, false, nil
+		case status == "503":
+			return nil, false, nats.ErrNoResponders
+		default:
+			return msgs, false, fmt.Errorf("status %s %s", status, msg.Header.Get("Description"))
+		}
+	}
+}
+
+// directGet is a request whose answer is many messages.
+type directGet struct {
+	nc      *nats.Conn
+	sub     *nats.Subscription
+	answers chan *nats.Msg
+	broken  chan nats.Status
+}
+
+func (s *Stream) directGet(what map[string]any, batch int) (*directGet, error) {
+	request, _ := json.Marshal(what)
+	d := &directGet{nc: s.nc, answers: make(chan *nats.Msg, batch+1)}
+	inbox := s.nc.NewInbox()
+	var err error
+	if d.sub, err = s.nc.ChanSubscribe(inbox, d.answers); err != nil {
+		return nil, err
+	}
+	d.broken = s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED)
+	if err = s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.name, inbox, request); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *directGet) close() {
+	_ = d.sub.Unsubscribe()
+	d.nc.RemoveStatusListener(d.broken)
+}
+
+// next waits for as long as there is a server at the other end, and a link on which something moves: of a large message nothing is
+// seen before all of it has come.
+func (d *directGet) next(ctx context.Context) (*nats.Msg, error) {
+	select {
+	case msg := <-d.answers:
+		return msg, nil
+	default:
+	}
+	for asked := false; ; asked = true {
+		select {
+		case msg := <-d.answers:
+			return msg, nil
+		case <-d.broken:
+			return nil, errUnsound
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(quietFor):
+		}
+		if asked {
+			return nil, context.DeadlineExceeded
+		}
+		if err := flush(ctx, d.nc); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// flush returns once all that the server had sent is here: its answer to a ping comes behind that.
+func flush(ctx context.Context, nc *nats.Conn) error {
+	for {
+		before := nc.Stats().InMsgs
+		try, cancel := context.WithTimeout(ctx, linkTimeout)
+		err := nc.FlushWithContext(try)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || nc.Stats().InMsgs == before {
+			return err
+		}
+	}
+}
+
+// pace is how much to ask for at once. What is on its way holds up everything else on the connection, such as the state of the
+// stream without which it is no use; and it is lost with the connection.
+type pace struct{ bytes atomic.Int64 }
+
+const (
+	paceMost  = 4 << 20 // the server answers within its read loop, so that it should be short
+	paceFirst = 256 << 10
+	paceLeast = 4 << 10 // a message comes whole, however large
+
+	paceSlow = 500 * time.Millisecond // from the first message of an answer to the last; some answers are on their way at once
+	paceFast = 100 * time.Millisecond
+	paceEach = 512 // bytes that a message takes at least, headers of the server included
+)
+
+func (p *pace) limits(batch int) (messages, bytes int) {
+	bytes = int(p.now())
+	return max(1, min(batch, bytes/paceEach)), bytes
+}
+
+func (p *pace) now() int64 {
+	if n := p.bytes.Load(); n > 0 {
+		return n
+	}
+	return paceFirst
+}
+
+// took notes how long an answer took. One that was not as large as it might have been says little.
+func (p *pace) took(d time.Duration, full bool) {
+	switch {
+	case d > paceSlow:
+		p.slower()
+	case d < paceFast && full:
+		p.bytes.Store(min(paceMost, 2*p.now()))
+	}
+}
+
+func (p *pace) slower() { p.bytes.Store(max(paceLeast, p.now()/2)) }
