@@ -2,7 +2,6 @@ package streams
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -113,24 +112,17 @@ func (s *Stream) bounded(ctx context.Context) (*jetstream.StreamInfo, error) {
 // vouch asks some replica, whichever answers, how far it is and whether it has more of the subject behind a seq: one look at its
 // store, by a multi-get of the last messages (ADR-31). It answers only if it has anything of the subject, or of the one beside it.
 func (s *Stream) vouch(ctx context.Context, subject string, after uint64, beside string) (upTo uint64, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	subjects := []string{subject}
 	if beside != subject {
 		subjects = append(subjects, beside)
 	}
-	request, _ := json.Marshal(map[string]any{"multi_last": subjects, "seq": after + 1})
-	inbox := s.nc.NewInbox()
-	sub, err := s.nc.SubscribeSync(inbox)
+	get, err := s.directGet(map[string]any{"multi_last": subjects, "seq": after + 1}, len(subjects))
 	if err != nil {
 		return 0, false, fmt.Errorf("last messages: %w", err)
 	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.name, inbox, request); err != nil {
-		return 0, false, fmt.Errorf("last messages: %w", err)
-	}
+	defer get.close()
 	for {
-		msg, err := sub.NextMsgWithContext(ctx)
+		msg, err := get.next(ctx)
 		if err != nil {
 			return 0, false, fmt.Errorf("last messages: %w", explain(err))
 		}
