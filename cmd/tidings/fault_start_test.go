@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// waits waits until the gateway says that it waits for this, where tests may take long twice, and has not ended.
+// waits waits until the gateway, which must not end, says that it waits for this: twice, where tests may take long.
 func (g *gateway) waits(what string) {
 	g.t.Helper()
 	streamstest.Eventually(g.t, longer, func() error {
