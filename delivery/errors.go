@@ -92,8 +92,14 @@ func unavailable(err error) bool {
 		}
 	}
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.Code == 503
+	return errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == codeStreamOffline || api.ErrorCode == codeConsumerOffline)
 }
+
+// What a cluster says, with status 500, of that whose nodes are all down. The jetstream package does not name them.
+const (
+	codeStreamOffline   = 10118 // JSStreamOfflineErr of nats-server
+	codeConsumerOffline = 10119 // JSConsumerOfflineErr, likewise
+)
 
 var (
 	errTimeout    = errors.New("timeout")
