@@ -14,10 +14,10 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// everyKind connects clients of all kinds to the gateway: such as keep their position, and such as do not; that acknowledge each
+// everyKind connects clients of all kinds to gateways: such as keep their position, and such as do not; that acknowledge each
 // message, some, and none; that share a cursor, and that have one of their own.
-func (w *town) everyKind(g *gateway) (users []string, all []*verify.Client) {
-	for _, cfg := range []verify.ClientConfig{
+func (w *town) everyKind(urls ...string) (users []string, all []*verify.Client) {
+	for i, cfg := range []verify.ClientConfig{
 		{User: "keeps"},
 		{User: "keeps-some", Ack: verify.AckSometimes},
 		{User: "keeps-silent", Ack: verify.AckNever},
@@ -32,7 +32,8 @@ func (w *town) everyKind(g *gateway) (users []string, all []*verify.Client) {
 		{User: "devices", Name: "devices' phone", Device: "phone", Forget: true, Ack: verify.AckSometimes},
 		{User: "devices", Name: "devices' laptop", Device: "laptop", Ack: verify.AckNever},
 	} {
-		cfg.URLs = []string{g.url()}
+		first := i % len(urls) // so that not all are with the same
+		cfg.URLs = slices.Concat(urls[first:], urls[:first])
 		c, _ := w.client(cfg)
 		all = append(all, c)
 		if !slices.Contains(users, cfg.User) {
@@ -54,7 +55,7 @@ func TestGatewayKilledAtRandomPoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	oldPID := g.pid()
-	users, clients := w.everyKind(g)
+	users, clients := w.everyKind(g.url())
 	// All that is stored is read again at each start: more of it would be a test of something else.
 	w.publish(time.Duration(streamstest.Either(7, 20))*time.Millisecond, users)
 	w.publish(time.Duration(streamstest.Either(11, 30))*time.Millisecond, users)
@@ -105,7 +106,7 @@ func TestEmbeddedServerKilledWhilePublishing(t *testing.T) {
 	port := strconv.Itoa(streamstest.FreePort(t))
 	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--commit-interval", "50ms", "--max-msgs-per-user", "-1")
 	w := newTown(t, "nats://127.0.0.1:"+port)
-	users, clients := w.everyKind(g)
+	users, clients := w.everyKind(g.url())
 	for range 4 {
 		w.publish(time.Millisecond, users) // or as fast as the disk is
 	}

@@ -271,10 +271,28 @@ func (c *Cluster) stepDown(subject string, leader func() (int, error)) {
 	})
 }
 
+// RemovePeer makes the cluster forget a node that does not come back: what was there alone is placed on others, empty.
+func (c *Cluster) RemovePeer(node int) {
+	c.tb.Helper()
+	request := fmt.Appendf(nil, `{"peer":%q}`, c.nodes[node].cfg.Node.Name)
+	Eventually(c.tb, electWithin, func() error {
+		var reply struct {
+			Error *jetstream.APIError
+		}
+		if err := c.api("$JS.API.SERVER.REMOVE", request, &reply); err != nil {
+			return err
+		}
+		if reply.Error != nil {
+			return reply.Error
+		}
+		return nil
+	})
+}
+
 // api asks as the system account where the cluster itself is meant, else as anybody.
 func (c *Cluster) api(subject string, request []byte, reply any) error {
 	nc := c.app
-	if strings.HasPrefix(subject, "$JS.API.META.") {
+	if strings.HasPrefix(subject, "$JS.API.META.") || strings.HasPrefix(subject, "$JS.API.SERVER.") {
 		nc = c.sys
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
