@@ -134,7 +134,9 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 
 	life, end := context.WithCancel(context.Background())
 	parts, life := errgroup.WithContext(life)
-	parts.Go(func() error { return tail.Run(life) })
+	reading, endTail := context.WithCancel(context.Background()) // until positions are committed
+	tailed := make(chan error, 1)
+	go func() { tailed <- tail.Run(reading) }()
 	parts.Go(func() error { return cursors.Run(life) })
 	parts.Go(func() error { return n.gateway.Run(life) })
 	for what, ready := range map[string]<-chan struct{}{"Tail": tail.Ready(), "gateway": n.gateway.Ready()} {
@@ -166,6 +168,10 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 			if err := cursors.Flush(ctx); err != nil {
 				t.Error("flush:", err)
 			}
+		}
+		endTail()
+		if err := <-tailed; err != nil {
+			t.Error("Tail:", err)
 		}
 	}
 	t.Cleanup(n.stop)

@@ -142,6 +142,28 @@ func TestGatewayTerminatedWhileNATSIsAway(t *testing.T) {
 	w.passes()
 }
 
+// Nothing is committed before the Tail has seen the stream over the present connection. It does so for a gateway that ends, too.
+func TestGatewayTerminatedAsNATSComesBack(t *testing.T) {
+	besideOthers(t)
+	server := streamstest.RunProcess(t)
+	proxy := streamstest.RunProxy(t, server.URL())
+	g := runGateway(t, "--nats", proxy.URL(), "--commit-interval", "1h", "--ping", "10m")
+	w := newTown(t, server.URL())
+	users := many("quiet", 5)
+	clients, leave := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}})
+	w.live(clients...)
+	w.uncommitted(users, clients)
+	w.flush(clients...)
+	leave()
+	proxy.Cut()
+	proxy.Restore()
+	if code := g.terminate(45 * time.Second); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	w.committed(users, clients)
+	w.passes()
+}
+
 // toldToComeAgain checks how connections ended since before: with a close frame, and those that the gateway ended because it went,
 // at least so many, after they were told when to come again, each at a time of its own.
 func (w *town) toldToComeAgain(before verify.Stats, least int, within time.Duration) {

@@ -76,7 +76,11 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	parts, life := errgroup.WithContext(context.WithoutCancel(ctx)) // parts outlive the signal, until drained
 	life, end := context.WithCancel(life)
 	defer end()
-	parts.Go(func() error { return tail.Run(life) })
+	// The Tail outlives them, until positions are committed: none is over a connection by which it has not yet seen the stream.
+	reading, endTail := context.WithCancel(context.WithoutCancel(ctx))
+	defer endTail()
+	last, unread := errgroup.WithContext(reading)
+	last.Go(func() error { return tail.Run(reading) })
 	parts.Go(func() error { return cursors.Run(life) })
 	parts.Go(func() error { return streams.NewJanitor(stream, log).Run(life) })
 	parts.Go(func() error { return gateway.Run(life) })
@@ -103,13 +107,17 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			ended = true
 		case <-life.Done():
 			ended = true
+		case <-unread.Done():
+			ended = true
 		case err = <-failed:
 			ended = true
 		case <-front.ended:
 			err, ended = front.err, true
 		}
 	}
-	return errors.Join(err, o.shutdown(front, gateway, cursors, func() error { end(); return parts.Wait() }))
+	err = errors.Join(err, o.shutdown(front, gateway, cursors, func() error { end(); return parts.Wait() }))
+	endTail()
+	return errors.Join(err, last.Wait())
 }
 
 // allOf returns a channel that is closed once all of these are.
