@@ -37,6 +37,10 @@ func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.
 	return after, nil, nil
 }
 
+// uncounted is how many messages a durable's pending count may lack, at most: the server counts a message soon after it has
+// acknowledged it.
+const uncounted = 100
+
 // limit finds the sources that are at the stream's limit, with the oldest message past the start: the stream has dropped some
 // before that, which the Tail may still hold. They are read from there. It returns the last of those beginnings, or 0. On the way it
 // sets what is unread of each, at most.
@@ -47,7 +51,7 @@ func (s *session) limit(ctx context.Context, cursor streams.CursorState, after u
 		start := max(after, source.After)
 		source.Unread = s.mark.Last - min(s.mark.Last, start) // if all were its own
 		if i == 0 && after >= cursor.Seq {
-			source.Unread = min(source.Unread, cursor.Unread)
+			source.Unread = min(source.Unread, cursor.Unread+uncounted)
 		}
 		if limit == 0 || source.Unread < limit {
 			continue
