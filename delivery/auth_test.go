@@ -29,6 +29,7 @@ func (b *backend) replies(t *testing.T, reply string) {
 }
 
 func TestRefusalsBecomeCloseCodes(t *testing.T) {
+	t.Parallel()
 	server := streamstest.Run(t)
 	n := newNode(t, server.URL(), func(c *nodeConfig) { c.auth.Timeout = 300 * time.Millisecond })
 	for name, c := range map[string]struct {

@@ -26,6 +26,7 @@ func (n *node) connected(t *testing.T, user string, want int) {
 
 // A batch is read at once but written one by one: a connection that ends between has a position behind what was never written.
 func TestNothingUnwrittenIsCarriedAway(t *testing.T) {
+	t.Parallel()
 	n := newTown(t)
 	a, _ := n.live(t, "alice")
 	b, _ := n.live(t, "alice")
@@ -106,6 +107,7 @@ func TestGapWhereAResumedPositionLiesBehindTheLimit(t *testing.T) {
 
 // A client that reads slowly is disconnected when the backend says so, not when it has read what was on its way.
 func TestASlowClientIsDisconnectedAtOnce(t *testing.T) {
+	t.Parallel()
 	n := newTown(t)
 	for range 120 {
 		n.to(t, "alice", strings.Repeat("a", 200<<10))
@@ -123,6 +125,7 @@ func TestASlowClientIsDisconnectedAtOnce(t *testing.T) {
 }
 
 func TestRenewalsAreCalm(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, streamstest.Run(t).URL())
 	n.leases(t, 2*time.Second)
 	p, _ := n.live(t, "alice")

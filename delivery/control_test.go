@@ -12,6 +12,7 @@ import (
 )
 
 func TestDisconnectReachesEveryGateway(t *testing.T) {
+	t.Parallel()
 	server := streamstest.Run(t)
 	a, b := newNode(t, server.URL()), newNode(t, server.URL())
 	a.answer(t, tokenIsUser)

@@ -195,6 +195,7 @@ func TestPayloads(t *testing.T) {
 }
 
 func TestAwkwardUsersGetTheirOwnAndNothingElse(t *testing.T) {
+	t.Parallel()
 	n := newTown(t)
 	names := []string{
 		"*", ">", "a.b", "a b", "a\r\nb", "a\x00b", "🙂", strings.Repeat("A", 84), "Alice", "alice", "user.alice", "h-x", "%2E", "日本",

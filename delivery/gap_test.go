@@ -30,6 +30,7 @@ func (b *backend) firstIs(t *testing.T, seq uint64) {
 }
 
 func TestGapWhereTheStartHasExpired(t *testing.T) {
+	t.Parallel()
 	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge = 2 * time.Second })
 	p, _ := n.live(t, "alice")
 	first := n.to(t, "alice", "1")
@@ -58,6 +59,7 @@ func TestGapWhereTheStartHasExpired(t *testing.T) {
 
 // A message that outlives the stream's MaxAge keeps its first sequence where it is, and hides nothing.
 func TestGapWhereAnImmortalMessagePinsTheStream(t *testing.T) {
+	t.Parallel()
 	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge = 2 * time.Second })
 	p, _ := n.live(t, "alice")
 	first := n.to(t, "alice", "1")

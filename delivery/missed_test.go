@@ -14,6 +14,7 @@ import (
 // What the stream drops while the gateway is away from NATS, a connection that stayed would step over: it is ended, and the next
 // is told.
 func TestAHoleFromAnAbsenceIsTold(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		stream streams.Config
 		drop   func(b *backend, first uint64) (kept uint64, reason string)
@@ -100,6 +101,7 @@ func TestGapOnATopicAtItsLimit(t *testing.T) {
 }
 
 func TestGapForOneWhoResumesWithoutACursor(t *testing.T) {
+	t.Parallel()
 	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge = 2 * time.Second })
 	p, ready := n.live(t, "alice")
 	first := n.to(t, "alice", "1")

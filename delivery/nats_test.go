@@ -61,8 +61,10 @@ func TestMessagesInFlightOnALostConnectionAreNotMissed(t *testing.T) {
 }
 
 func TestMoreUsersThanNATSAllowsConsumersByDefault(t *testing.T) {
-	const users = 1500
-	n := newTown(t)
+	t.Parallel()
+	limit, users := streamstest.Either(100, 1000), streamstest.Either(150, 1500)
+	n := newNode(t, streamstest.Run(t, streamstest.WithDefaultMaxConsumers(limit)).URL())
+	n.answer(t, tokenIsUser)
 	var g errgroup.Group
 	g.SetLimit(64)
 	peers := make([]*peer, users)
@@ -88,7 +90,7 @@ func TestMoreUsersThanNATSAllowsConsumersByDefault(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range []int{0, 1001, users - 1} {
+	for _, i := range []int{0, limit + 1, users - 1} {
 		seq := n.to(t, fmt.Sprintf("user-%d", i), "1")
 		if m := expect[wire.Msg](peers[i]); m.Seq != seq {
 			t.Errorf("user %d got %d, want %d", i, m.Seq, seq)
@@ -98,6 +100,7 @@ func TestMoreUsersThanNATSAllowsConsumersByDefault(t *testing.T) {
 
 // A slow client must hold up nobody, and gets what it missed when it returns.
 func TestAClientThatDoesNotReadHarmsNobody(t *testing.T) {
+	t.Parallel()
 	n := newTown(t, func(c *nodeConfig) {
 		c.delivery.WriteWithin = 3 * time.Second
 		c.tail.MaxBytes = 1 << 20

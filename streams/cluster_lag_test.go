@@ -55,6 +55,7 @@ func directGets(t *testing.T, nc *nats.Conn, subject string) (n int) {
 
 // A replica that lags answers a third of the direct gets none the less, and says of what it has not got that there is no more.
 func TestALaggingReplicaEndsNoColdRead(t *testing.T) {
+	streamstest.BesideOthers(t)
 	c := streamstest.RunCluster(t, 3, streamstest.WithRouteProxies())
 	open(t, c.Connect(t), replicated)
 	nc := streamstest.Connect(t, c.Node(c.StreamLeader(streams.DefaultName)).URL(), nats.IgnoreDiscoveredServers())

@@ -10,6 +10,7 @@ import (
 
 // While most replicas are away, the leader keeps what was published in mind, and refuses the next attempt with the same id.
 func TestAPublishWaitsForItsQuorum(t *testing.T) {
+	streamstest.BesideOthers(t)
 	c := streamstest.RunCluster(t, 3)
 	g := open(t, c.Connect(t), replicated)
 	leader := c.StreamLeader(streams.DefaultName)
@@ -44,6 +45,7 @@ func TestAPublishWaitsForItsQuorum(t *testing.T) {
 }
 
 func TestLeaderStepsDown(t *testing.T) {
+	streamstest.BesideOthers(t)
 	c := streamstest.RunCluster(t, 3)
 	g := run(t, c.Connect(t), replicated, streams.TailConfig{MaxBytes: 64 << 10})
 	l := newLoad(g, c, 3)

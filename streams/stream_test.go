@@ -382,8 +382,10 @@ func TestState(t *testing.T) {
 // The server refuses the 1,001st consumer of a stream that does not say otherwise.
 func TestManyUsersAttach(t *testing.T) {
 	t.Parallel()
-	users := streamstest.Either(1100, 1500)
 	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{})
+	others := streamstest.Either(1000, 0)
+	g.small(others)
+	users := streamstest.Either(100, 1500)
 	cursors := streams.NewCursors(g.tail, streams.CursorsConfig{})
 	mark := g.mark()
 	var all errgroup.Group
@@ -397,8 +399,8 @@ func TestManyUsersAttach(t *testing.T) {
 	if err := all.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if n := g.jetstream().CachedInfo().State.Consumers; n < users {
-		t.Errorf("%d consumers for %d users", n, users)
+	if n := g.jetstream().CachedInfo().State.Consumers; n < others+users {
+		t.Errorf("%d consumers, %d of them of others, for %d users", n, others, users)
 	}
 }
 

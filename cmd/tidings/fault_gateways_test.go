@@ -15,7 +15,7 @@ import (
 
 // A user is connected to all gateways, and so are others. One gateway is killed, another stands still for a while.
 func TestTwoAndThreeGatewaysOneUser(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	for _, n := range []int{2, 3} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()

@@ -27,13 +27,6 @@ import (
 // longer is how long a fault test waits for what must come, on the slowest machine.
 const longer = 2 * time.Minute
 
-// besideOthers lets a test run beside others where it is short, and mostly waits.
-func besideOthers(t *testing.T) {
-	if !streamstest.Long() {
-		t.Parallel()
-	}
-}
-
 // town is what is around gateways: who answers for tokens (a token is its user's name, and grants the topic "all" but to the
 // quiet), who publishes, who listens, and the Log of it all.
 type town struct {

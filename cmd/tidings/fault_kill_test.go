@@ -46,7 +46,7 @@ func (w *town) everyKind(urls ...string) (users []string, all []*verify.Client) 
 // A gateway that is killed costs repeats, and nothing else, wherever it was: while clients connect, in the midst of replay, of live
 // delivery, of commits.
 func TestGatewayKilledAtRandomPoints(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
 	g := runGateway(t, "--nats", server.URL(), "--commit-interval", "50ms", "--max-msgs-per-user", "-1")
 	w := newTown(t, server.URL())
@@ -102,7 +102,7 @@ func (w *town) comesToRest(before verify.Resources, gateways ...*gateway) {
 
 // What the embedded server acknowledged is on disk: a kill of the process that it is in takes nothing of it.
 func TestEmbeddedServerKilledWhilePublishing(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	port := strconv.Itoa(streamstest.FreePort(t))
 	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--commit-interval", "50ms", "--max-msgs-per-user", "-1")
 	w := newTown(t, "nats://127.0.0.1:"+port)

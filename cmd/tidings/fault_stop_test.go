@@ -78,7 +78,7 @@ func (w *town) uncommitted(users []string, clients []*verify.Client) {
 // Who is connected to a gateway that is told to end is told when to come again, finds another, and misses nothing. What was
 // acknowledged is committed, though it was not due.
 func TestGatewayTerminatedUnderLoad(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	const drain = 15 * time.Second
 	server := streamstest.RunProcess(t)
 	flags := []string{"--nats", server.URL(), "--drain", drain.String(), "--commit-interval", "1h", "--ping", "10m"}
@@ -113,7 +113,7 @@ func TestGatewayTerminatedUnderLoad(t *testing.T) {
 
 // Positions that cannot be committed in time are an error, since clients will see repeats. Without any, NATS is not missed.
 func TestGatewayTerminatedWhileNATSIsAway(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
 	proxy := streamstest.RunProxy(t, server.URL())
 	g := runGateway(t, "--nats", proxy.URL(), "--drain", "3s", "--commit-interval", "1h", "--ping", "10m")
@@ -193,7 +193,7 @@ func (w *town) toldToComeAgain(before verify.Stats, least int, within time.Durat
 // The embedded server takes 10 ms to stop for each durable: with 1,000 it is not waited for to the end. No position is lost by
 // that.
 func TestGatewayWithManyDurablesStopsInTime(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	port := strconv.Itoa(streamstest.FreePort(t))
 	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--commit-interval", "1h", "--ping", "10m")
 	w := newTown(t, "nats://127.0.0.1:"+port)

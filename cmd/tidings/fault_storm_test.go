@@ -14,7 +14,7 @@ import (
 // Everybody comes back at once to a gateway that was killed, its NATS server with it, and then leaves: nothing is lost, and
 // nothing is left.
 func TestFiveThousandClientsBackAtOnce(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	port := strconv.Itoa(streamstest.FreePort(t))
 	g := runGateway(t, "--data", t.TempDir(), "--nats-port", port, "--sync", "1s", "--auth-within", "1m")
 	w := newTown(t, "nats://127.0.0.1:"+port)

@@ -9,6 +9,7 @@ import (
 )
 
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := RunCluster(t, 3, WithRouteProxies())
 	js := c.JetStream(t)
 	_, err := js.CreateStream(testContext(t), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}, Replicas: 3})
@@ -45,6 +46,7 @@ func TestCluster(t *testing.T) {
 }
 
 func TestClusterWithoutProxies(t *testing.T) {
+	t.Parallel()
 	c := RunCluster(t, 3)
 	before := c.MetaLeader()
 	c.StepDownMeta()

@@ -58,6 +58,7 @@ func TestServerLimits(t *testing.T) {
 
 // A server of somebody else stops at 1,000 consumers of a stream, and ours must cope with that.
 func TestServerHasItsOwnDefaults(t *testing.T) {
+	t.Parallel()
 	js := Run(t).JetStream(t)
 	stream := makeStream(t, js)
 	var makers errgroup.Group

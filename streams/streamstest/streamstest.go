@@ -8,10 +8,12 @@
 package streamstest
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ import (
 // run that passed. In the child process of RunProcess it serves instead.
 func Main(m *testing.M, checks ...func() error) {
 	Child()
+	crowd()
 	code := m.Run()
 	for _, check := range checks {
 		if code != 0 {
@@ -42,6 +45,27 @@ func Main(m *testing.M, checks ...func() error) {
 func Child() {
 	if spec, ok := os.LookupEnv(childEnv); ok {
 		os.Exit(serve(spec))
+	}
+}
+
+// crowd lets twice as many tests run beside each other as there are processors, where nobody says otherwise: those that are parallel
+// mostly wait. What takes minutes loads the machine, and wants it for itself.
+func crowd() {
+	flag.Parse()
+	asked := Long()
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if asked {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+}
+
+// BesideOthers lets a test run beside others where it is short, and mostly waits.
+func BesideOthers(t *testing.T) {
+	if !Long() {
+		t.Parallel()
 	}
 }
 
