@@ -42,7 +42,7 @@ func (w *town) delivers(g *gateway) {
 
 // NATS comes up after the gateway, which has said what it waits for and serves in the same process.
 func TestGatewayStartsBeforeNATS(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
 	server.Kill()
 	g := launchGateway(t, "--nats", server.URL())
@@ -69,7 +69,7 @@ func TestGatewayStartsBeforeNATS(t *testing.T) {
 
 // A cluster without a leader takes connections, and answers nothing of JetStream.
 func TestGatewayStartsBeforeAClusterHasALeader(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	c := streamstest.RunCluster(t, 2)
 	c.Node(1).Kill()
 	g := launchGateway(t, "--nats", c.Node(0).URL(), "--replicas", "2")
@@ -85,7 +85,7 @@ func TestGatewayStartsBeforeAClusterHasALeader(t *testing.T) {
 
 // While it waits it can be told to end, whatever it waits for.
 func TestGatewayTerminatedWhileItWaits(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	for name, run := range map[string]func(t *testing.T) (g *gateway){
 		"nobody listens": func(t *testing.T) *gateway {
 			g := launchGateway(t, "--nats", fmt.Sprint("nats://127.0.0.1:", streamstest.FreePort(t)))
@@ -128,7 +128,7 @@ func TestGatewayTerminatedWhileItWaits(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			besideOthers(t)
+			streamstest.BesideOthers(t)
 			if code := run(t).terminate(30 * time.Second); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
@@ -138,7 +138,7 @@ func TestGatewayTerminatedWhileItWaits(t *testing.T) {
 
 // What time does not cure ends it at once, and it says what to do.
 func TestGatewayDoesNotWaitInVain(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	guarded := streamstest.Run(t, streamstest.WithConfig(`authorization { users: [
 		{ user: gateway, password: right },
 		{ user: outsider, password: right, permissions: { publish: "notify.>" } } ] }`))
@@ -152,7 +152,7 @@ func TestGatewayDoesNotWaitInVain(t *testing.T) {
 		"not TLS":        {"tls://" + at, "connect to NATS at"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			besideOthers(t)
+			streamstest.BesideOthers(t)
 			g := launchGateway(t, "--nats", test.url)
 			if code := g.ends(); code != 1 || !g.logged("tidings: ") || !g.logged(test.hint) {
 				t.Errorf("exit code %d", code)

@@ -144,7 +144,7 @@ func TestGatewayTerminatedWhileNATSIsAway(t *testing.T) {
 
 // Nothing is committed before the Tail has seen the stream over the present connection. It does so for a gateway that ends, too.
 func TestGatewayTerminatedAsNATSComesBack(t *testing.T) {
-	besideOthers(t)
+	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
 	proxy := streamstest.RunProxy(t, server.URL())
 	g := runGateway(t, "--nats", proxy.URL(), "--commit-interval", "1h", "--ping", "10m")
