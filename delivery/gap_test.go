@@ -1,13 +1,17 @@
 package delivery_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-io/tidings/delivery/wire"
 	"github.com/tidings-io/tidings/streams"
@@ -135,6 +139,95 @@ func TestAReplacedStreamEndsSessionsAndTellsTheNextOnes(t *testing.T) {
 	}
 	if m := expect[wire.Msg](p); m.Seq != seq || string(m.Data) != `"new"` {
 		t.Errorf("msg: %+v", m)
+	}
+}
+
+// While the stream drops its oldest all the time, one whose start lies before that is told what is gone by the first message, and not
+// sent away again and again.
+func TestAGapGrowsUntilTheFirstMessage(t *testing.T) {
+	t.Parallel()
+	n := newTown(t, func(c *nodeConfig) {
+		c.stream.MaxBytes, c.tail.MaxBytes, c.stream.MaxMsgsPerSubject = 2<<20, 50<<10, -1
+	})
+	p, old := n.live(t, "alice")
+	_ = p.ws.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	var publishers errgroup.Group
+	data := fmt.Appendf(nil, "%q", strings.Repeat("x", 2000))
+	var stored [4][]uint64
+	for i := range stored {
+		publishers.Go(func() error {
+			for ctx.Err() == nil {
+				receipt, err := n.publish.User(ctx, []string{"alice", "bob"}[i%2], streams.Notification{Data: data})
+				if err != nil && ctx.Err() == nil {
+					return err
+				}
+				stored[i] = append(stored[i], receipt.Seq)
+			}
+			return nil
+		})
+	}
+	published := func() error {
+		stop()
+		return publishers.Wait()
+	}
+	defer func() { _ = published() }()
+	streamstest.Eventually(t, 3*patience, func() error {
+		if oldest, _, err := n.oldest(t, "bob"); err != nil || oldest < 100 {
+			return fmt.Errorf("bob's oldest is %d, %w", oldest, err)
+		}
+		return nil
+	})
+	const times = 20
+	grown, away := 0, 0
+	var silent [][2]uint64 // from the end of the gap to the first message
+	for range times {
+		p, ready := n.enter(t, wire.Auth{Token: "alice", After: ptr(uint64(0)), Epoch: old.Epoch, User: "alice"})
+		var gaps []wire.Gap
+		for begun := false; !begun; {
+			f, err := p.next()
+			switch f := f.(type) {
+			case wire.Gap:
+				gaps = append(gaps, f)
+				if f.Reason != wire.GapExpired || f.After != ready.After {
+					t.Errorf("%+v behind %d", f, ready.After)
+				}
+			case wire.Msg:
+				begun = true
+				if last := gaps[len(gaps)-1]; last.Next == 0 || len(gaps) > 2 {
+					t.Errorf("gaps %+v, and then %d", gaps, f.Seq)
+				} else {
+					silent = append(silent, [2]uint64{last.Next, f.Seq})
+				}
+			case nil:
+				begun = true
+				if !websocket.IsCloseError(err, int(wire.CloseUnavailable)) {
+					t.Fatal(err)
+				}
+				away++
+			}
+		}
+		if len(gaps) > 1 {
+			grown++
+			if gaps[1].Next <= gaps[0].Next {
+				t.Errorf("gaps %+v", gaps)
+			}
+		}
+		_ = p.ws.Close()
+	}
+	t.Logf("%d gaps of %d grew, %d were sent away", grown, times, away)
+	if grown == 0 || away > times/4 { // the Tail itself may have missed something, once
+		t.Error("it was to be told, and to stay")
+	}
+	if err := published(); err != nil {
+		t.Error(err)
+	}
+	for _, seq := range append(stored[0], stored[2]...) {
+		for _, s := range silent {
+			if seq >= s[0] && seq < s[1] {
+				t.Errorf("%d was hers, and lies between the gap, which ended at %d, and the first message, %d", seq, s[0], s[1])
+			}
+		}
 	}
 }
 

@@ -76,6 +76,11 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	w.reader.SetDeadline(due)
 	purged, at := w.reader.Purged(), w.reader.Position() // asked first, so that what is read is what was left
 	w.entries, err = w.reader.Read(ctx, w.entries[:0], batch)
+	if through := w.reader.Expired(); through > 0 { // nothing was written yet
+		if err := w.writeExpired(through); err != nil {
+			return false, err
+		}
+	}
 	if purged {
 		if err := w.writePurged(at); err != nil {
 			return false, err
@@ -113,6 +118,16 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 		return false, w.write(wire.Live{Seq: at})
 	}
 	return more, nil
+}
+
+// writeExpired tells what the stream has dropped behind the start while the first messages were read; if there was a gap before, it
+// has grown.
+func (w *writer) writeExpired(through uint64) error {
+	gap := wire.Gap{After: w.lastMsg, Reason: wire.GapExpired}
+	if len(w.entries) > 0 || through < w.reader.Position() {
+		gap.Next = through + 1
+	}
+	return w.write(gap)
 }
 
 // writePurged tells that somebody has purged what the client may read.

@@ -133,7 +133,7 @@ func (c *coldRead) merge(dst []Entry, full int, counts []int) []Entry {
 		m := &p.msgs[0]
 		dst = append(dst, Entry{Seq: m.Seq, Time: m.Time, Frame: c.r.tail.cfg.Encode(nil, m)})
 		counts[best]++
-		c.r.pos = m.Seq
+		c.r.pos, c.r.fresh = m.Seq, false
 		p.msgs = p.msgs[1:]
 	}
 	return dst
@@ -142,11 +142,14 @@ func (c *coldRead) merge(dst []Entry, full int, counts []int) []Entry {
 // share gives what a sweep found. The reader may want fewer at a time than when it asked.
 func (c *coldRead) share(dst []Entry, full int, counts []int) ([]Entry, error) {
 	w := c.turn
+	if w.fresh {
+		c.r.mayMiss(0, w.told)
+	}
 	n := min(len(w.entries), full-len(dst))
 	for _, e := range w.entries[:n] {
 		dst = append(dst, e.Entry)
 		counts[e.source]++
-		c.r.pos = e.Seq
+		c.r.pos, c.r.fresh = e.Seq, false
 	}
 	if w.entries = w.entries[n:]; len(w.entries) > 0 {
 		return dst, nil
@@ -166,7 +169,7 @@ func (c *coldRead) take(w *turn) (err error) {
 		case b.err != nil && len(b.msgs) == 0: // else what is here goes first, and then the stream is asked again
 			err = b.err
 			continue
-		case b.hole > max(p.after, c.r.told):
+		case !c.r.mayMiss(p.after, b.hole):
 			return ErrMissed
 		}
 		for _, m := range b.msgs {

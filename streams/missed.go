@@ -126,6 +126,29 @@ func (r *ring) caughtUp() {
 	r.letGo()
 }
 
+// mayMiss says whether the reader may go on behind a hole that ends there: its owner knows of it, or knows of one at the start which
+// has grown before anything was given, and is told first. A stream that drops its oldest all the time would else end every reader
+// that starts before its first message.
+func (r *Reader) mayMiss(after, through uint64) bool {
+	if through > max(after, r.told) {
+		if !r.fresh {
+			return false
+		}
+		r.told, r.untold = through, through
+	}
+	return true
+}
+
+// Expired says, once, up to where messages have gone since the mark, before any was given to a reader that starts before the stream's
+// first: what lies between its start and there may be missing. It is to be asked after each Read, and told before what that
+// returned; 0 is nothing to tell, or nothing yet.
+func (r *Reader) Expired() (through uint64) {
+	if !r.fresh {
+		through, r.untold = r.untold, 0
+	}
+	return through
+}
+
 // behind counts the entries of a chain behind a seq.
 func (r *ring) behind(id uint32, seq uint64) (n uint64) {
 	for i := r.list[id].last; i != 0 && i >= r.first && r.at(i).seq > seq; i = r.at(i).prev {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
@@ -172,6 +174,74 @@ func TestOverrunByAge(t *testing.T) {
 			g.publish("carol", "fresh")
 			if got, err := g.next(idle, patience); err != nil || got != "[fresh]" {
 				t.Errorf("carol: %s, %v", got, err)
+			}
+		})
+	}
+}
+
+// A hole at the start may grow before anything is read: that is told, and ends nobody. Afterwards it does.
+func TestAHoleAtTheStartThatGrows(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		memory  int64
+		readers int
+	}{"far behind": {500, 1}, "in memory": {1 << 20, 1}, "in a sweep": {500, 100}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxBytes: 40_000, MaxMsgsPerSubject: -1},
+				streams.TailConfig{MaxBytes: c.memory, Poll: 50 * time.Millisecond})
+			drop := func() { // all that there is
+				last := g.reached()
+				for g.mark().Expired < last {
+					g.fill(40, 1, 1000)
+				}
+				streamstest.Eventually(t, patience, func() error { // memory knows as well
+					if got := frames(g.read(g.userReader(0, "alice"))); len(got) > 0 {
+						return fmt.Errorf("it has %q", got)
+					}
+					return nil
+				})
+			}
+			g.publish("alice", "before the start")
+			drop()
+			var readers []*streams.Reader
+			for range c.readers {
+				readers = append(readers, g.userReader(0, "alice"))
+			}
+			began := g.mark().Expired
+			lost := g.publish("alice", "lost")
+			drop()
+			first := g.publish("alice", "first")
+			g.reached()
+			var all errgroup.Group
+			for _, r := range readers {
+				all.Go(func() error {
+					if got := r.Expired(); got != 0 {
+						return fmt.Errorf("before it is read: up to %d", got)
+					}
+					entries, err := r.Read(testContext(t, patience), nil, 1)
+					if err != nil || len(entries) != 1 || entries[0].Seq != first {
+						return fmt.Errorf("%q, %w", frames(entries), err)
+					}
+					if got := r.Expired(); got < lost || got >= first || r.Expired() != 0 {
+						return fmt.Errorf("up to %d may be gone; it was %d at the start, and %d is gone", got, began, lost)
+					}
+					return nil
+				})
+			}
+			if err := all.Wait(); err != nil {
+				t.Error(err)
+			}
+			lost = g.publish("alice", "lost")
+			drop()
+			g.publish("alice", "second")
+			g.reached()
+			for _, r := range readers[:min(3, len(readers))] {
+				at := r.Position()
+				if at >= lost {
+					t.Fatalf("at %d", at)
+				}
+				g.missed(r, at)
 			}
 		})
 	}

@@ -37,7 +37,9 @@ type Reader struct {
 	woken   chan struct{}
 	warm    bool      // the position was in memory once: what was evicted since, the chains tell
 	cold    *coldRead // while it lies before the Tail
-	told    uint64    // up to here messages may be gone, as the owner knows
+	fresh   bool      // it starts before the stream's first message, and nothing was given yet, nor that there is nothing
+	told    uint64    // up to here messages may be gone, as the owner knows, or is to be told
+	untold  uint64    // likewise, not yet told; 0: nothing
 	until   time.Time // when a read of the stream gives up
 
 	missed bool        // guarded by the ring
@@ -54,7 +56,7 @@ type source struct {
 // Reader returns a reader of the sources behind the position. The mark is the one by which the caller knows what may be missing at
 // the start: ErrReplaced if it is not of the Tail's present epoch.
 func (t *Tail) Reader(mark State, after uint64, sources []Source) (*Reader, error) {
-	r := &Reader{tail: t, ring: t.current(), pos: after, told: mark.Expired, woken: make(chan struct{}, 1)}
+	r := &Reader{tail: t, ring: t.current(), pos: after, fresh: after < mark.Expired, told: mark.Expired, woken: make(chan struct{}, 1)}
 	if r.ring == nil || r.ring.epoch != mark.Epoch {
 		return nil, ErrReplaced
 	}
@@ -150,18 +152,20 @@ func (r *Reader) wake() {
 // Read appends to dst up to most entries behind the position and moves it. Fewer, and no error: the reader has caught up with
 // the Tail, and returned at once. Older positions are read from the stream in batches, which takes as long as the stream
 // does; then there can be an error, of NATS or of ctx, beside entries that came before it. The position stays behind what was
-// returned, and the caller may try again. ErrReplaced and ErrMissed are final.
+// returned, and the caller may try again. ErrReplaced and ErrMissed are
+// final. A reader that starts before the stream's first message is ended by ErrMissed only once something was given; before
+// that, Expired tells what else has gone.
 func (r *Reader) Read(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
 	full := len(dst) + most
 	for {
 		var behind bool
 		var err error
 		dst, behind, err = r.readTail(dst, full-len(dst))
-		if err != nil || !behind {
-			return dst, err
+		if err == nil && behind {
+			dst, err = r.readCold(ctx, dst, full-len(dst))
 		}
-		dst, err = r.readCold(ctx, dst, full-len(dst))
-		if err != nil || len(dst) == full {
+		if err != nil || !behind || len(dst) == full {
+			r.fresh = r.fresh && err != nil
 			return dst, err
 		}
 	}
@@ -213,10 +217,10 @@ func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err er
 		case !g.dropped(e, now):
 			dst = append(dst, Entry{Seq: e.seq, Time: time.Unix(0, e.time), Frame: g.frame(index)})
 			n++
-		case e.seq <= r.told:
-		case n > 0:
+			r.fresh = false
+		case n > 0 && e.seq > r.told:
 			return dst, false, nil // what came before it first
-		default:
+		case !r.mayMiss(0, e.seq):
 			return dst, false, ErrMissed
 		}
 		r.sources[best].next = e.next
@@ -243,7 +247,7 @@ func (r *Reader) covered() (bool, error) {
 		switch {
 		case g.floor <= g.base:
 			return false, nil
-		case g.expired > max(r.pos, r.told):
+		case !r.mayMiss(r.pos, g.expired):
 			return false, ErrMissed
 		}
 	}

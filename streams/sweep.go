@@ -39,6 +39,7 @@ type turn struct {
 	from     uint64   // the least of after
 	upTo     uint64
 	told     uint64
+	fresh    bool // nothing was given yet: told may grow
 	most     int
 
 	withdrawn atomic.Bool   // nobody wants it any more
@@ -64,7 +65,7 @@ func newDesk() *desk {
 
 func (c *coldRead) newTurn(most int) *turn {
 	w := &turn{
-		epoch: c.r.ring.epoch, told: c.r.told, from: c.upTo, upTo: c.upTo, most: most,
+		epoch: c.r.ring.epoch, told: c.r.told, fresh: c.r.fresh, from: c.upTo, upTo: c.upTo, most: most,
 		given: make(chan struct{}), batches: make([]*batch, len(c.parts)),
 	}
 	for i := range c.parts {
@@ -220,8 +221,11 @@ func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 			break
 		}
 		for w := range left {
-			if hole > max(at, w.from, w.told) || w.withdrawn.Load() {
+			switch missed := hole > max(at, w.from, w.told); {
+			case w.withdrawn.Load(), missed && (!w.fresh || len(w.entries) > 0):
 				give(w, at, ErrMissed)
+			case missed:
+				w.told = hole
 			}
 		}
 		for i := range msgs {

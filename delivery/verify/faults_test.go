@@ -219,6 +219,39 @@ func TestAFrameOutOfPlaceIsFound(t *testing.T) {
 		}))
 		w.finds(t, "protocol", "did not come straight after ready")
 	})
+	// What expires while the first message is read is told before it, once.
+	for name, c := range map[string]struct {
+		gaps []wire.Frame
+		want string // empty: nothing is wrong
+	}{
+		"a gap that grew": {[]wire.Frame{wire.Gap{Next: 1, Reason: wire.GapExpired}, wire.Ping{}, wire.Gap{Next: 2, Reason: wire.GapExpired}}, ""},
+		"a gap of late":   {[]wire.Frame{wire.Ping{}, wire.Gap{Next: 2, Reason: wire.GapExpired}}, ""},
+		"a gap that did not grow": {
+			[]wire.Frame{wire.Gap{Next: 2, Reason: wire.GapExpired}, wire.Gap{Next: 2, Reason: wire.GapExpired}}, "says nothing new",
+		},
+		"a late gap from elsewhere": {[]wire.Frame{wire.Ping{}, wire.Gap{After: 1, Next: 2, Reason: wire.GapExpired}}, "says nothing new"},
+		"a gap too many": {
+			[]wire.Frame{wire.Gap{Next: 1, Reason: wire.GapExpired}, wire.Gap{Next: 2, Reason: wire.GapExpired}, wire.Gap{Next: 3, Reason: wire.GapExpired}},
+			"did not come straight after ready",
+		},
+		"a late gap of another reason": {[]wire.Frame{wire.Ping{}, wire.Gap{Next: 2, Reason: wire.GapLimit}}, "did not come straight after ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := planted(t, func() tamper {
+				return func(f wire.Frame) []wire.Frame {
+					if _, ok := f.(wire.Ready); ok {
+						return append([]wire.Frame{f}, c.gaps...)
+					}
+					return []wire.Frame{f}
+				}
+			})
+			if c.want == "" {
+				w.passes(t)
+			} else {
+				w.finds(t, "protocol", c.want)
+			}
+		})
+	}
 	t.Run("before ready", func(t *testing.T) {
 		w := planted(t, func() tamper {
 			return func(f wire.Frame) []wire.Frame {

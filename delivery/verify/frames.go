@@ -1,6 +1,10 @@
 package verify
 
-import "github.com/tidings-io/tidings/delivery/wire"
+import (
+	"slices"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+)
 
 // checkProtocol looks at which frames came when.
 func (c *connection) checkProtocol(client *Client, add addFunc) {
@@ -63,16 +67,33 @@ func (c *connection) checkReach(f frame, largest uint64, add addFunc) uint64 {
 	return max(largest, f.seq)
 }
 
-// checkGaps: straight after ready, or of a purge.
+// checkGaps: straight after ready, or of a purge, or of what expired until the first message.
 func (c *connection) checkGaps(ready int, add addFunc) {
-	for _, g := range c.gaps {
-		if g.Reason != wire.GapPurged && (ready < 0 || g.index != ready+1) {
+	late := 0
+	var first *gap
+	for i := range c.gaps {
+		g := &c.gaps[i]
+		switch {
+		case g.Reason == wire.GapPurged:
+		case ready >= 0 && g.index == ready+1:
+			first = g
+		case ready < 0 || g.Reason != wire.GapExpired || c.given(ready, g.index) || late > 0:
 			add("protocol", c, "gap %s at %s did not come straight after ready", g.Reason, g.at)
+		default:
+			late++
+			if g.After != c.ready.After || first != nil && first.Reason == wire.GapExpired && g.Next != 0 && g.Next <= first.Next {
+				add("protocol", c, "gap %s at %s from %d to %d says nothing new", g.Reason, g.at, g.After, g.Next)
+			}
 		}
 		if g.Next != 0 && g.Next <= g.After {
 			add("protocol", c, "gap %s at %s from %d to %d", g.Reason, g.at, g.After, g.Next)
 		}
 	}
+}
+
+// given says whether a frame between two tells how far the client is.
+func (c *connection) given(from, to int) bool {
+	return slices.ContainsFunc(c.frames[from+1:to], func(f frame) bool { return f.kind == kindMsg || f.kind == kindLive })
 }
 
 // longEnough says whether more than ready was seen, so that a gap would have been.

@@ -41,7 +41,7 @@ type Ready struct {
 
 // Reasons of a Gap.
 const (
-	GapExpired     = "expired"      // the start lies before the stream's first message
+	GapExpired     = "expired"      // the start lies before the stream's first message; again where that moves on before anything was sent
 	GapLimit       = "limit"        // the user's subject is at its limit and its oldest message lies past the start
 	GapStreamReset = "stream_reset" // the epoch changed, or the client's position lies past the stream's end
 	GapPurged      = "purged"       // purged while connected
