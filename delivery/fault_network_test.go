@@ -119,3 +119,44 @@ func (s *siege) nothingBeyond(t *testing.T) {
 		return nil
 	})
 }
+
+// A replay from further back than memory reaches its end over a link between gateway and NATS on which a batch of it takes longer than
+// a client waits for a ping.
+func TestAReplayOverASlowLinkToNATS(t *testing.T) {
+	t.Parallel()
+	server := streamstest.Run(t)
+	s := newSiege(t, server.URL())
+	link := streamstest.RunProxy(t, server.URL())
+	n := s.gateway(t, link.URL(), func(c *nodeConfig) { // which pings four times a second
+		c.tail.MaxBytes = 20 << 10
+		c.auth.Timeout = patience
+	})
+	client := s.client(t, verify.ClientConfig{User: "alice"})
+	s.client(t, verify.ClientConfig{Name: "without memory", User: "alice", Device: "tv", Forget: true})
+	s.live(t)
+	p := s.publisher(t, "p")
+	p.Pad = 10 << 10
+	post(t, p, "alice")
+	streamstest.Eventually(t, recovery, s.log.Missing)
+	for _, g := range s.guests {
+		g.leave()
+	}
+	n.connected(t, "alice", 0)
+	messages := streamstest.Either(60, 600)
+	for range messages {
+		post(t, p, "alice")
+	}
+	link.Slow(300_000) // bytes per second
+	began := time.Now()
+	for _, g := range s.guests {
+		g.run(t)
+	}
+	s.live(t)
+	streamstest.Eventually(t, recovery, s.log.Missing)
+	t.Logf("%d messages for each of two after %s", messages, time.Since(began))
+	if _, at := client.Position(); at < uint64(messages) {
+		t.Errorf("at %d", at)
+	}
+	link.Restore()
+	s.calm(t)
+}
