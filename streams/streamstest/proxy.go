@@ -115,7 +115,11 @@ func (p *Proxy) state() (faults, <-chan struct{}) {
 // listen is called with mu held.
 func (p *Proxy) listen(addr string) {
 	p.tb.Helper()
-	l, err := net.Listen("tcp", addr)
+	var l net.Listener
+	err := bind(func() (err error) {
+		l, err = net.Listen("tcp", addr)
+		return err
+	})
 	if err != nil {
 		p.tb.Fatalf("proxy: %v", err)
 	}

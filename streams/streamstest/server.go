@@ -60,11 +60,13 @@ func (s *Server) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
-	srv, err := launch(s.cfg, s.log)
+	err := bind(func() (err error) {
+		s.srv, err = launch(s.cfg, s.log)
+		return err
+	})
 	if err != nil {
 		s.tb.Fatalf("start nats-server: %v", err)
 	}
-	s.srv = srv
 }
 
 // clear deletes the streams of a server that is not needed any more if it has many durables. Those of a deleted stream

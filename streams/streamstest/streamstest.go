@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,6 +144,17 @@ func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	}
 	tb.Cleanup(nc.Close)
 	return nc
+}
+
+// bind tries again for some seconds where a port is in use that this process has just left: a child that another test forks has all
+// that is open here, for as long as it takes until its program is executed.
+func bind(listen func() error) error {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := listen()
+		if err == nil || !strings.Contains(err.Error(), "address already in use") || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // FreePort lies below the ranges from which systems take ports for outgoing connections: while a server is down, nobody
