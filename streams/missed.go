@@ -115,7 +115,7 @@ func (r *ring) caughtUp() {
 	r.catching = catchUp{}
 	for id, n := range c.seen {
 		for _, reader := range r.list[id].readers {
-			reader.missed = reader.missed || n >= c.limit
+			reader.missed = reader.missed || n >= c.limit && reader.known < c.through
 		}
 	}
 	for i := range r.list {

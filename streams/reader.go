@@ -42,6 +42,7 @@ type Reader struct {
 	untold  uint64    // likewise, not yet told; 0: nothing
 	until   time.Time // when a read of the stream gives up
 
+	known  uint64      // the stream's last seq at the mark: what it dropped for messages up to there, the owner knows
 	missed bool        // guarded by the ring
 	purged atomic.Bool // since somebody asked
 }
@@ -56,7 +57,10 @@ type source struct {
 // Reader returns a reader of the sources behind the position. The mark is the one by which the caller knows what may be missing at
 // the start: ErrReplaced if it is not of the Tail's present epoch.
 func (t *Tail) Reader(mark State, after uint64, sources []Source) (*Reader, error) {
-	r := &Reader{tail: t, ring: t.current(), pos: after, fresh: after < mark.Expired, told: mark.Expired, woken: make(chan struct{}, 1)}
+	r := &Reader{
+		tail: t, ring: t.current(), pos: after, woken: make(chan struct{}, 1),
+		fresh: after < mark.Expired, told: mark.Expired, known: mark.Last,
+	}
 	if r.ring == nil || r.ring.epoch != mark.Epoch {
 		return nil, ErrReplaced
 	}
