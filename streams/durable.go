@@ -3,6 +3,7 @@ package streams
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -24,6 +25,9 @@ const (
 
 // ErrTooManyDevices is wrapped where a user has as many devices with cursors as are allowed.
 var ErrTooManyDevices = errors.New("too many devices")
+
+// ErrIncomplete is wrapped where cursors could not be read.
+var ErrIncomplete = errors.New("no server answers for it (is a node of the cluster down? try again when it is back)")
 
 // errNoCursor says that there is no durable consumer to move: nobody made it yet, or somebody removed it.
 var errNoCursor = errors.New("no such cursor")
@@ -302,28 +306,62 @@ func (d *durables) countNames(ctx context.Context, prefix string) (n int, err er
 	return n, nil
 }
 
-// list returns the cursors that keep wants, in no order. Its cost grows with the square of all: 0.7 s for 3,000.
+// list returns the cursors that keep wants, in no order. Its cost grows with the square of all: 0.7 s for 3,000. The error wraps
+// ErrIncomplete, beside those that could be read, where some could not.
 func (d *durables) list(ctx context.Context, keep func(CursorState) bool) ([]CursorState, error) {
-	stream, err := d.stream.js.Stream(ctx, d.stream.name)
-	if err != nil {
-		return nil, fmt.Errorf("list cursors: %w", explain(err))
-	}
-	if _, limited := ctx.Deadline(); !limited { // or nats.go would allow 5 s
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, listTimeout)
-		defer cancel()
-	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	var all []CursorState
-	consumers := stream.ListConsumers(ctx)
-	for info := range consumers.Info() {
-		if st := cursorState(info); st.User != "" && keep(st) {
-			all = append(all, st)
+	missing := 0
+	for offset := 0; ; {
+		page, err := d.page(ctx, offset)
+		if err != nil {
+			return nil, fmt.Errorf("list cursors: %w", explain(err))
+		}
+		for _, info := range page.Consumers {
+			if info.Cluster != nil && info.Cluster.Leader == "" {
+				continue // one of the missing: all but its position is known
+			}
+			if st := cursorState(info); st.User != "" && keep(st) {
+				all = append(all, st)
+			}
+		}
+		for _, name := range page.Missing {
+			if strings.HasPrefix(name, namePrefix) {
+				missing++
+			}
+		}
+		if offset += page.Limit; page.Limit <= 0 || offset >= page.Total {
+			break
 		}
 	}
-	if err := consumers.Err(); err != nil {
-		return nil, fmt.Errorf("list cursors: %w", explain(err))
+	if missing > 0 {
+		return all, fmt.Errorf("list cursors: %d of them: %w", missing, ErrIncomplete)
 	}
 	return all, nil
+}
+
+// cursorPage is a page of CONSUMER.LIST. nats.go drops what is missing.
+type cursorPage struct {
+	Error                *jetstream.APIError
+	Total, Offset, Limit int
+	Consumers            []*jetstream.ConsumerInfo
+	Missing              []string // names of those for which no server answered
+}
+
+func (d *durables) page(ctx context.Context, offset int) (page cursorPage, err error) {
+	err = d.stream.askAgain(ctx, func(ctx context.Context) error {
+		request := fmt.Appendf(nil, `{"offset":%d}`, offset)
+		msg, err := d.stream.nc.RequestWithContext(ctx, "$JS.API.CONSUMER.LIST."+d.stream.name, request)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(msg.Data, &page)
+	})
+	if err == nil && page.Error != nil {
+		err = page.Error
+	}
+	return page, err
 }
 
 func cursorState(info *jetstream.ConsumerInfo) CursorState {

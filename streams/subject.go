@@ -21,7 +21,11 @@ const (
 // MaxToken is the longest encoded token, in bytes. A longer name is refused.
 const MaxToken = 200
 
-const hashedPrefix = "user-h-"
+// What the names of durables begin with.
+const (
+	namePrefix   = "user-"
+	hashedPrefix = namePrefix + "h-"
+)
 
 const upperHex = "0123456789ABCDEF"
 
@@ -122,7 +126,7 @@ func ConsumerName(id CursorID) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("user: %w", err)
 	}
-	name, device := "user-"+foldSafe(id.User), ""
+	name, device := namePrefix+foldSafe(id.User), ""
 	if id.Device != "" {
 		if device, err = EncodeToken(id.Device); err != nil {
 			return "", fmt.Errorf("device: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -30,13 +31,14 @@ func newUsers() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.with(cmd, func(ctx context.Context, users *streams.Users) error {
 				all, err := users.List(ctx)
-				if err != nil {
+				if err != nil && !errors.Is(err, streams.ErrIncomplete) {
 					return err
 				}
+				show := printTable
 				if machineRead {
-					return printJSON(cmd.OutOrStdout(), all)
+					show = printJSON
 				}
-				return printTable(cmd.OutOrStdout(), all)
+				return errors.Join(show(cmd.OutOrStdout(), all), err)
 			})
 		},
 	}

@@ -107,6 +107,9 @@ func (c *Cluster) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetStr
 	return js
 }
 
+// Name is that of a node of a cluster.
+func (p *Process) Name() string { return p.cfg.Node.Name }
+
 // Size is the number of nodes.
 func (c *Cluster) Size() int { return len(c.nodes) }
 
