@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,13 +40,14 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 			err = fmt.Errorf("cold read: %w", explain(err))
 		}
 	}()
+	defer s.pace.turn()()
 	batch, bytes := s.pace.limits(batch)
 	get, err := s.directGet(map[string]any{"seq": after + 1, "next_by_subj": subject, "batch": batch, "max_bytes": bytes}, batch)
 	if err != nil {
 		return nil, false, err
 	}
 	defer get.close()
-	var began time.Time
+	asked, first := time.Now(), time.Time{}
 	for last, size := uint64(0), 0; ; {
 		msg, err := get.next(ctx)
 		if err != nil {
@@ -62,7 +64,7 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 				return msgs, false, err
 			}
 			if len(msgs) == 0 {
-				began = time.Now()
+				first = time.Now()
 			}
 			msgs, last, size = append(msgs, m), seq, size+msg.Size()
 			continue
@@ -75,8 +77,12 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 			if pending > 0 && len(msgs) == 0 {
 				return nil, false, errHole
 			}
-			if len(msgs) > 0 {
-				s.pace.took(time.Since(began), len(msgs) == batch || size >= bytes)
+			switch len(msgs) {
+			case 0:
+			case 1: // which says nothing of its own time
+				s.pace.took(time.Since(asked), size >= bytes)
+			default:
+				s.pace.took(time.Since(first), len(msgs) == batch || size >= bytes)
 			}
 			return msgs, pending > 0, nil
 		case status == "404":
@@ -160,7 +166,10 @@ func flush(ctx context.Context, nc *nats.Conn) error {
 
 // pace is how much to ask for at once. What is on its way holds up everything else on the connection, such as the state of the
 // stream without which it is no use; and it is lost with the connection.
-type pace struct{ bytes atomic.Int64 }
+type pace struct {
+	bytes atomic.Int64
+	slow  sync.Mutex // over a slow link, of one request at a time
+}
 
 const (
 	paceMost  = 4 << 20 // the server answers within its read loop, so that it should be short
@@ -171,6 +180,15 @@ const (
 	paceFast = 100 * time.Millisecond
 	paceEach = 512 // bytes that a message takes at least, headers of the server included
 )
+
+// turn waits for the others where the link is slow: together they would hold up even the pings by which it is seen to live.
+func (p *pace) turn() (over func()) {
+	if p.now() >= paceFirst {
+		return func() {}
+	}
+	p.slow.Lock()
+	return p.slow.Unlock
+}
 
 func (p *pace) limits(batch int) (messages, bytes int) {
 	bytes = int(p.now())
