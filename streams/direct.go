@@ -167,8 +167,9 @@ func flush(ctx context.Context, nc *nats.Conn) error {
 // pace is how much to ask for at once. What is on its way holds up everything else on the connection, such as the state of the
 // stream without which it is no use; and it is lost with the connection.
 type pace struct {
-	bytes atomic.Int64
-	slow  sync.Mutex // over a slow link, of one request at a time
+	bytes  atomic.Int64
+	slowed atomic.Int64 // when an answer was last slow, in ns since 1970
+	slow   sync.Mutex   // over a slow link, of one request at a time
 }
 
 const (
@@ -178,6 +179,9 @@ const (
 
 	paceSlow = 500 * time.Millisecond // from the first message of an answer to the last; some answers are on their way at once
 	paceFast = 100 * time.Millisecond
+	// paceForget is without a slow answer until it is as if there had been none: small answers do not tell how fast a link is.
+	paceForget = 30 * time.Second
+
 	paceEach = 512 // bytes that a message takes at least, headers of the server included
 )
 
@@ -196,10 +200,11 @@ func (p *pace) limits(batch int) (messages, bytes int) {
 }
 
 func (p *pace) now() int64 {
-	if n := p.bytes.Load(); n > 0 {
-		return n
+	n := p.bytes.Load()
+	if n == 0 || n < paceFirst && time.Now().UnixNano()-p.slowed.Load() > int64(paceForget) {
+		return paceFirst
 	}
-	return paceFirst
+	return n
 }
 
 // took notes how long an answer took. One that was not as large as it might have been says little.
@@ -212,4 +217,7 @@ func (p *pace) took(d time.Duration, full bool) {
 	}
 }
 
-func (p *pace) slower() { p.bytes.Store(max(paceLeast, p.now()/2)) }
+func (p *pace) slower() {
+	p.bytes.Store(max(paceLeast, p.now()/2))
+	p.slowed.Store(time.Now().UnixNano())
+}
