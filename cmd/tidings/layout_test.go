@@ -43,6 +43,9 @@ var bans = []struct {
 	{"delivery/client", "github.com/rs/zerolog", "", "a library does not choose its user's logger"},
 	{"delivery/verify", module + "delivery", "", "it judges the gateway from outside"},
 	{"delivery/verify", "github.com/nats-io/nats-server/", "", "it works with any NATS server"},
+	{"delivery/bench", module + "delivery", "", "it measures the gateway from outside"},
+	{"delivery/bench", "github.com/nats-io/nats-server/", "", "it works with any NATS server; a command runs the one of its floor"},
+	{"delivery/bench", "testing", "", "a command carries it"},
 	{"", module + "cmd/", "", "nobody imports a command"},
 	{"", "github.com/spf13/", "", "flags live in cmd; below it there is Config"},
 }

@@ -17,7 +17,10 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 		"int":         {"7", "7", "8", "8"},
 		"int64":       {"7", "7", "8", "8"},
 		"duration":    {"7s", "7s", "8s", "8s"},
+		"float64":     {"7", "7", "0.5", "0.5"},
+		"intSlice":    {"7,8", "[7,8]", "9", "[9]"},
 		"stringArray": {"x,y", "[x,y]", "z", "[z]"},
+		"stringSlice": {"x,y", "[x,y]", "z", "[z]"},
 		"when":        {"7s", "7s", "always", "always"},
 	}
 	tested := 0

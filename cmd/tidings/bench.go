@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery/bench"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// benchOptions are the flags of `tidings bench`.
+type benchOptions struct {
+	local  bool
+	sync   syncFlag
+	url    string
+	nats   natsFlags
+	stream streamFlags
+	pids   []int
+	cfg    bench.Config
+	json   bool
+}
+
+func newBench() *cobra.Command {
+	o := &benchOptions{sync: syncFlag{interval: time.Second}}
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure how fast Tidings is, what it takes of the machine, and whether anything is lost",
+		Long:  "Measure a Tidings: one that is started for it, or one that is there. The scenarios, of which --only names some:\n\n" + aboutScenarios(),
+		Example: `  tidings bench --local                             about 3 minutes on two cores that have nothing else to do
+  tidings bench --local --only live,rate --runs 5   medians of five
+  tidings bench --url ws://127.0.0.1:8080 --nats nats://127.0.0.1:4222 --pid $(pidof tidings)`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return badUsage(cmd, err)
+			}
+			return o.run(cmd)
+		},
+	}
+	o.add(cmd.Flags())
+	cmd.AddCommand(newStreamFloor(), newSocketFloor())
+	return cmd
+}
+
+func aboutScenarios() string {
+	var b strings.Builder
+	for _, s := range bench.Scenarios() {
+		fmt.Fprintf(&b, "  %-8s  %s\n", s.Name, s.About)
+	}
+	b.WriteString(`
+What the server takes is read from the operating system, where it runs on this machine. Beside figures stand their floors, the
+least that NATS and a bare WebSocket server take for the same, measured in the same run in processes of their own. Every message
+is counted: where one is lost, comes twice or out of order, the exit code is 1.
+
+A deployment that is there must take a token for the user's name, as with --dev; or let --respond answer for tokens, which admits
+anybody for as long as it runs. Users and their notifications have names of their own and go at the end. Messages to --topic
+reach everybody who reads it.`)
+	return b.String()
+}
+
+func (o *benchOptions) add(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.BoolVar(&o.local, "local", false, "measure a gateway with embedded NATS that is started for it, in a process of its own")
+	flags.Var(&o.sync, "sync", "with --local: when its server flushes to disk, as of tidings gateway")
+	flags.StringVar(&o.url, "url", "", "measure the gateway at this URL, such as ws://127.0.0.1:8080; with --nats")
+	flags.BoolVar(&o.cfg.Respond, "respond", false, "with --url: answer authentication requests, a token is the user's name")
+	flags.StringVar(&o.cfg.AuthSubject, "auth-subject", auth.DefaultSubject, "subject to answer on, with --respond")
+	flags.StringVar(&o.cfg.Topic, "topic", "all", "topic that every user may read, with --url")
+	flags.IntSliceVar(&o.pids, "pid", nil, "with --url: processes of the gateway and of NATS on this machine, for their CPU and memory")
+	flags.StringSliceVar(&o.cfg.Only, "only", nil, "scenarios to measure, with commas between (default all)")
+	flags.Float64Var(&o.cfg.Scale, "scale", 1, "of users and messages: 0.1 for a quick look")
+	flags.IntVar(&o.cfg.Runs, "runs", 1, "so many, of which figures are the medians")
+	flags.DurationVar(&o.cfg.Idle, "idle", 5*time.Second, "how long connections are idle before memory is looked at; 60s for the figure that counts")
+	flags.BoolVar(&o.json, "json", false, "print one JSON object in place of the table")
+	o.stream.addName(flags)
+	o.nats.add(flags, "")
+}
+
+func (o *benchOptions) check() error {
+	switch {
+	case o.local == (o.url != ""):
+		return errors.New("say what to measure: --local, or --url and --nats of a deployment that is there")
+	case o.url != "" && o.nats.url == "":
+		return errors.New("say where its NATS is as well: --nats")
+	case o.local && (o.nats.url != "" || o.cfg.Respond || len(o.pids) > 0):
+		return errors.New("--nats, --respond and --pid are for a deployment that is there, with --url and not with --local")
+	case !o.local && o.sync.set:
+		return errors.New("--sync is for --local; a deployment that is there has its own")
+	case !(o.cfg.Scale > 0):
+		return fmt.Errorf("--scale %g: must be positive", o.cfg.Scale)
+	case o.cfg.Runs < 1:
+		return fmt.Errorf("--runs %d: must be positive", o.cfg.Runs)
+	case o.cfg.Idle <= 0:
+		return fmt.Errorf("--idle %s: must be positive", o.cfg.Idle)
+	}
+	return bench.CheckOnly(o.cfg.Only)
+}
+
+// run measures, and prints what was found.
+func (o *benchOptions) run(cmd *cobra.Command) error {
+	children, err := newChildren(o.sync)
+	if err != nil {
+		return err
+	}
+	defer children.remove()
+	cfg := o.cfg
+	cfg.Stream = o.stream.cfg.Name
+	cfg.StreamFloor, cfg.SocketFloor = children.streamFloor, children.socketFloor
+	machine := machine{
+		Cores: runtime.GOMAXPROCS(0), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), Version: version(), Measured: o.url,
+	}
+	if o.local {
+		cfg.Start, cfg.Respond, cfg.Topic, cfg.AuthSubject, cfg.Stream = children.gateway, true, "all", auth.DefaultSubject, streams.DefaultName
+		machine.Sync = o.sync.String()
+	} else {
+		cfg.Start = o.deployed
+	}
+	progress := newBenchProgress(cmd.ErrOrStderr())
+	cfg.Progress = progress.show
+	report, err := bench.Run(cmd.Context(), cfg)
+	progress.end()
+	if err != nil {
+		return errors.Join(err, faultsOf(report))
+	}
+	if o.json {
+		err = printBenchJSON(cmd.OutOrStdout(), machine, report)
+	} else {
+		err = printBenchTable(cmd.OutOrStdout(), machine, report)
+	}
+	return errors.Join(err, faultsOf(report))
+}
+
+// faultsOf is an error where messages were lost, repeated or out of order.
+func faultsOf(r bench.Report) error {
+	if !r.Faults.Any() {
+		return nil
+	}
+	return fmt.Errorf("WRONG, and figures mean nothing: %s\n  %s", r.Faults, strings.Join(r.Details, "\n  "))
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/tidings-io/tidings/delivery/bench"
+)
+
+// children start what is measured: this program again, in processes of their own, with their data in a temporary directory.
+type children struct {
+	self string
+	dir  string
+	sync syncFlag
+	n    int // so many were started
+}
+
+func newChildren(sync syncFlag) (*children, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "tidings-bench-")
+	return &children{self: self, dir: dir, sync: sync}, err
+}
+
+func (c *children) remove() { _ = os.RemoveAll(c.dir) }
+
+// gateway starts a gateway with NATS embedded.
+func (c *children) gateway(ctx context.Context, needs bench.Needs) (*bench.Server, error) {
+	args := []string{"gateway", "--nats-port", "-1", "--sync", c.sync.String()}
+	if needs.Tail > 0 {
+		args = append(args, "--tail", strconv.FormatInt(needs.Tail, 10))
+	}
+	if needs.MaxMsgsPerUser > 0 {
+		args = append(args, "--max-msgs-per-user", strconv.FormatInt(needs.MaxMsgsPerUser, 10))
+	}
+	server, at, err := c.withData(ctx, append(args, listening()...))
+	if err != nil {
+		return nil, err
+	}
+	server.Beside = func(ctx context.Context) (*bench.Server, error) {
+		beside, _, err := c.start(ctx, append([]string{"gateway", "--nats", at.NATS}, listening()...))
+		return beside, err
+	}
+	return server, nil
+}
+
+// listening are the flags of a gateway by which start finds out where it is.
+func listening() []string { return []string{"--listen", "127.0.0.1:0", "--log-format", "json"} }
+
+func (c *children) streamFloor(ctx context.Context) (*bench.Server, error) {
+	server, _, err := c.withData(ctx, []string{"bench", "floor-stream", "--sync", c.sync.String()})
+	return server, err
+}
+
+func (c *children) socketFloor(ctx context.Context) (*bench.Server, error) {
+	server, _, err := c.start(ctx, []string{"bench", "floor-sockets"})
+	return server, err
+}
+
+// withData starts one with a store of its own, which goes when it is stopped.
+func (c *children) withData(ctx context.Context, args []string) (*bench.Server, servingAt, error) {
+	data, err := os.MkdirTemp(c.dir, "data-")
+	if err != nil {
+		return nil, servingAt{}, err
+	}
+	server, at, err := c.start(ctx, append(args, "--data", data))
+	if err != nil {
+		return nil, at, err
+	}
+	kill := server.Stop
+	server.Stop = func() {
+		kill()
+		_ = os.RemoveAll(data)
+	}
+	return server, at, nil
+}
+
+// start starts a process and waits until it says in its log that it serves, and where. Its log is a file, so that nobody here has
+// to read it meanwhile.
+func (c *children) start(ctx context.Context, args []string) (*bench.Server, servingAt, error) {
+	const within = 2 * time.Minute
+	c.n++
+	name := filepath.Join(c.dir, fmt.Sprintf("%d.log", c.n))
+	log, err := os.Create(name)
+	if err != nil {
+		return nil, servingAt{}, err
+	}
+	defer log.Close()
+	cmd := exec.Command(c.self, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	// What the environment says is meant for this process.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TIDINGS_") })
+	if err := cmd.Start(); err != nil {
+		return nil, servingAt{}, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // ProcessState says it all
+		close(ended)
+	}()
+	kill := func() { // its data is thrown away: nothing in it is worth an orderly end
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for {
+		if at, ok := serving(name); ok {
+			return &bench.Server{
+				URL: "ws://" + at.Listen,
+				Connect: func() (*nats.Conn, error) {
+					return nats.Connect(at.NATS, natsOptions("tidings bench", zerolog.Nop())...)
+				},
+				PIDs: []int{cmd.Process.Pid}, Stop: kill,
+			}, at, nil
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+			continue
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-ended:
+			err = fmt.Errorf("it ended with %s", cmd.ProcessState)
+		case <-late.C:
+			err = fmt.Errorf("it does not serve within %s", within)
+		}
+		kill()
+		text, _ := os.ReadFile(name)
+		return nil, servingAt{}, fmt.Errorf("start tidings %s: %w\n%s", strings.Join(args, " "), err, text[max(0, len(text)-2000):])
+	}
+}
+
+// servingAt is a line of a log in JSON.
+type servingAt struct{ Message, Listen, NATS string }
+
+// serving finds the line of a log that says so.
+func serving(name string) (at servingAt, ok bool) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return at, false
+	}
+	for line := range bytes.Lines(text) {
+		if json.Unmarshal(line, &at) == nil && at.Message == "serving" {
+			return at, true
+		}
+	}
+	return at, false
+}
+
+// deployed is the deployment that the flags name.
+func (o *benchOptions) deployed(_ context.Context, needs bench.Needs) (*bench.Server, error) {
+	if needs.Tail > 0 {
+		return nil, fmt.Errorf("%w: it needs a gateway with a small --tail, which --local starts", bench.ErrCannot)
+	}
+	return &bench.Server{
+		URL:     strings.TrimSuffix(o.url, "/"),
+		Connect: func() (*nats.Conn, error) { return o.nats.connect("tidings bench", zerolog.Nop()) },
+		PIDs:    o.pids, Shared: true, Stop: func() {},
+	}, nil
+}

@@ -1,0 +1,245 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+// client is one user's connection, as light as can be: one goroutine, frames told apart by how they begin.
+type client struct {
+	fleet *fleet
+	user  string
+
+	// Owned by the goroutine of the connection, and between connections by the fleet.
+	buf       []byte
+	epoch     string
+	live      bool
+	acked     uint64
+	ackedAt   time.Time
+	unacked   int
+	got       sequence
+	disorder  int // messages whose seq did not grow
+	gaps      int
+	latencies latencies
+
+	last   atomic.Uint64 // seq up to which it has everything
+	lastAt atomic.Int64  // when the last message came, in nanoseconds
+
+	mu      sync.Mutex // orders writes, and the end
+	ws      *websocket.Conn
+	leaving bool
+}
+
+// acks say when clients acknowledge.
+type acks int
+
+const (
+	ackOnLeaving acks = iota // what they have then
+	ackAsOurs                // as package client does: after 50 ms, or 16 messages
+	ackNever
+)
+
+const (
+	ackEvery = 50 * time.Millisecond
+	ackBatch = 16
+	tries    = 20 // of one that is told to come again
+)
+
+// come connects until the client is live. Where it is told to come again it does, as clients should.
+func (c *client) come(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := c.connect(ctx)
+		for err == nil && !c.live {
+			err = c.read()
+		}
+		if err == nil {
+			return nil
+		}
+		c.hangUp()
+		if try == tries || ctx.Err() != nil || c.gone() || final(err) {
+			return fmt.Errorf("user %s: %w", c.user, err)
+		}
+		c.fleet.again.Add(1)
+		if err := pause(ctx, rand.N(time.Duration(try)*100*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+// final says whether it is of no use to come again: nobody listens, or a client is told to stop.
+func final(err error) bool {
+	closed := (*websocket.CloseError)(nil)
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &closed) && !wire.CloseCode(closed.Code).Again()
+}
+
+func (c *client) connect(ctx context.Context) error {
+	select {
+	case c.fleet.dialing <- struct{}{}:
+		defer func() { <-c.fleet.dialing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ws, _, err := c.fleet.dialer.DialContext(ctx, c.fleet.url, nil)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ws, c.live = ws, false
+	if c.leaving { // meanwhile
+		return ws.Close()
+	}
+	return nil
+}
+
+// listen reads until the connection ends, which only leave may bring about.
+func (c *client) listen() error {
+	for {
+		if err := c.read(); err != nil {
+			c.hangUp()
+			if c.gone() {
+				return nil
+			}
+			return fmt.Errorf("user %s was cut off: %w", c.user, err)
+		}
+	}
+}
+
+// read handles one frame.
+func (c *client) read() error {
+	_, r, err := c.ws.NextReader()
+	if err != nil {
+		return err
+	}
+	for c.buf = c.buf[:0]; ; {
+		if len(c.buf) == cap(c.buf) {
+			c.buf = append(c.buf, 0)[:len(c.buf)]
+		}
+		n, err := r.Read(c.buf[len(c.buf):cap(c.buf)])
+		c.buf = c.buf[:len(c.buf)+n]
+		if errors.Is(err, io.EOF) {
+			return c.handle(c.buf)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *client) handle(frame []byte) error {
+	if rest, ok := bytes.CutPrefix(frame, []byte(`{"type":"msg","seq":`)); ok {
+		return c.message(frame, number(rest))
+	}
+	f, err := wire.Decode(frame)
+	if err != nil {
+		return err
+	}
+	switch f := f.(type) {
+	case wire.Hello:
+		first := wire.Auth{Token: c.user}
+		if last := c.last.Load(); c.epoch != "" && c.fleet.resume {
+			first.After, first.Epoch, first.User = &last, c.epoch, c.user
+		}
+		return c.write(wire.Append(nil, first))
+	case wire.Ready:
+		c.epoch = f.Epoch
+		c.last.Store(f.After)
+	case wire.Gap:
+		c.gaps++
+	case wire.Live:
+		c.live = true
+		c.reach(f.Seq)
+	case wire.Ping:
+		c.reach(f.Seq)
+		return c.write([]byte(`{"type":"pong"}`))
+	}
+	return nil
+}
+
+// number reads the digits that data begins with.
+func number(data []byte) uint64 {
+	end := bytes.IndexByte(data, ',')
+	seq, _ := strconv.ParseUint(string(data[:max(0, end)]), 10, 64)
+	return seq
+}
+
+func (c *client) reach(seq uint64) { c.last.Store(max(c.last.Load(), seq)) }
+
+// message notes a msg frame, which ends in the data and a brace.
+func (c *client) message(frame []byte, seq uint64) error {
+	now := time.Now()
+	if seq <= c.last.Load() {
+		c.disorder++
+	}
+	c.reach(seq)
+	if n, at, ours := readMessage(frame[max(0, len(frame)-1-size):len(frame)-1], c.fleet.id); ours && c.got.see(n) {
+		if c.fleet.timed {
+			c.latencies = append(c.latencies, now.Sub(at))
+		}
+		c.lastAt.Store(now.UnixNano())
+		c.fleet.received.Add(1)
+	}
+	if c.fleet.acks != ackAsOurs {
+		return nil
+	}
+	if c.unacked++; c.unacked < ackBatch && now.Sub(c.ackedAt) < ackEvery {
+		return nil
+	}
+	c.unacked, c.ackedAt, c.acked = 0, now, seq
+	return c.write(wire.Append(nil, wire.Ack{Seq: seq}))
+}
+
+func (c *client) write(frame []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ws.WriteMessage(websocket.TextMessage, frame)
+}
+
+// leave says goodbye, or where there was no admission yet just ends.
+func (c *client) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = true
+	if c.ws == nil {
+		return
+	}
+	soon := time.Now().Add(10 * time.Second)
+	_ = c.ws.SetWriteDeadline(soon)
+	if last := c.last.Load(); last > 0 && c.fleet.acks != ackNever {
+		_ = c.ws.WriteMessage(websocket.TextMessage, wire.Append(nil, wire.Ack{Seq: last}))
+	}
+	goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	if c.ws.WriteControl(websocket.CloseMessage, goodbye, soon) != nil {
+		_ = c.ws.Close()
+	}
+	_ = c.ws.SetReadDeadline(soon) // for the answer, which its goroutine reads
+}
+
+// hangUp ends the connection at this side.
+func (c *client) hangUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ws != nil {
+		_ = c.ws.Close()
+		c.ws = nil
+	}
+}
+
+func (c *client) gone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leaving
+}

@@ -1,0 +1,182 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+// sendPath is where a ServeSockets is told to write.
+const sendPath = "/send"
+
+// sockets is a bare WebSocket server: it greets clients as a gateway does, and writes what it is told to.
+type sockets struct {
+	upgrader websocket.Upgrader
+
+	mu    sync.Mutex // held while it writes
+	conns []*websocket.Conn
+	round int
+	seq   uint64
+}
+
+// ServeSockets is the other floor: msg frames of the size that a gateway's have, written to one connection after the other, from
+// nowhere. It is the least that delivering costs. It serves until ctx is done.
+func ServeSockets(ctx context.Context, listener net.Listener) error {
+	s := &sockets{upgrader: websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, Subprotocols: []string{wire.Subprotocol}}}
+	mux := http.NewServeMux()
+	mux.HandleFunc(wire.Path, s.serve)
+	mux.HandleFunc(sendPath, s.send)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (s *sockets) serve(w http.ResponseWriter, r *http.Request) {
+	ws, err := s.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer ws.Close()
+	write := func(f wire.Frame) bool {
+		return ws.WriteMessage(websocket.TextMessage, wire.Append(nil, f)) == nil
+	}
+	if !write(wire.Hello{Protocol: wire.Subprotocol}) {
+		return
+	}
+	if _, _, err := ws.ReadMessage(); err != nil { // auth
+		return
+	}
+	s.mu.Lock()
+	s.conns = append(s.conns, ws)
+	admitted := write(wire.Ready{Epoch: "floor", After: s.seq}) && write(wire.Live{Seq: s.seq})
+	s.mu.Unlock()
+	for admitted {
+		if _, _, err := ws.NextReader(); err != nil {
+			return
+		}
+	}
+}
+
+// send writes so many rounds, each with a message for every connection: one of its own, or with fanout the same.
+func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
+	rounds, err := strconv.Atoi(r.FormValue("rounds"))
+	perSecond, err2 := strconv.ParseFloat(r.FormValue("per_second"), 64)
+	if err := errors.Join(err, err2); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	fanout := r.FormValue("fanout") != ""
+	message := newMessage(r.FormValue("run"))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var frame []byte
+	began, sent := time.Now(), 0
+	for range rounds {
+		s.round++
+		for i, ws := range s.conns {
+			if perSecond > 0 {
+				if wait := time.Until(began.Add(time.Duration(float64(sent) / perSecond * float64(time.Second)))); wait > 0 {
+					time.Sleep(wait)
+				}
+			}
+			if !fanout || i == 0 {
+				s.seq++
+				now := time.Now()
+				stamp(message, s.round, now)
+				frame = wire.AppendMsg(frame[:0], wire.Payload{Seq: s.seq, Time: now, Data: message})
+			}
+			if err := ws.WriteMessage(websocket.TextMessage, frame); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			sent++
+		}
+	}
+}
+
+// floorSite is a fleet at a ServeSockets.
+type floorSite struct {
+	*fleet
+	server *Server
+}
+
+func (b *bench) openSockets(ctx context.Context, users int) (*floorSite, error) {
+	server, err := b.cfg.SocketFloor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id := newID()
+	s := &floorSite{newFleet(server.URL, id, names(id, users)), server}
+	s.timed = true
+	if _, err := s.connect(ctx, users); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, b.calm(ctx)
+}
+
+func (s *floorSite) close() {
+	s.leave()
+	s.server.Stop()
+}
+
+// tell has it write, and returns when it has.
+func (s *floorSite) tell(ctx context.Context, rounds int, perSecond float64, fanout bool) error {
+	values := url.Values{"run": {s.id}, "rounds": {strconv.Itoa(rounds)}, "per_second": {fmt.Sprint(perSecond)}}
+	if fanout {
+		values.Set("fanout", "1")
+	}
+	address := "http" + strings.TrimPrefix(s.server.URL, "ws") + sendPath + "?" + values.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
+		return fmt.Errorf("the sockets' floor: %s: %s: %w", response.Status, text, err)
+	}
+	return nil
+}
+
+// socketFloor puts a load on a ServeSockets.
+func (b *bench) socketFloor(ctx context.Context, l load) (o outcome, err error) {
+	b.step("the sockets' floor: %s", l)
+	s, err := b.openSockets(ctx, l.users)
+	if err != nil {
+		return o, err
+	}
+	defer s.close()
+	spent, began := spending(s.server.PIDs), time.Now()
+	if err := s.tell(ctx, l.rounds(), l.perSecond, false); err != nil {
+		return o, err
+	}
+	end, err := s.await(ctx, l.rounds())
+	if err != nil {
+		return o, err
+	}
+	o = l.outcome(end.Sub(began), spent())
+	s.leave()
+	b.tally(s.fleet, l.rounds())
+	o.latency = s.all().quantiles()
+	return o, nil
+}

@@ -1,0 +1,165 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// site is a Tidings with what a scenario needs around it: a connection that publishes, who answers for tokens, users of its own.
+type site struct {
+	*Server
+	b      *bench
+	needs  Needs
+	nc     *nats.Conn
+	detach func()
+
+	mail  // to the users
+	users []string
+	topic mail
+	fleet *fleet
+}
+
+// open starts a server, or takes the one that is there, with so many users who have never been seen.
+func (b *bench) open(ctx context.Context, users int, needs Needs) (*site, error) {
+	b.step("starting a server")
+	server, err := b.cfg.Start(ctx, needs)
+	if err != nil {
+		return nil, err
+	}
+	s := &site{Server: server, b: b, needs: needs, mail: newMail(users)}
+	s.users = names(s.id, users)
+	subject, err := streams.TopicSubject(b.cfg.Topic)
+	if err == nil {
+		err = s.attach(ctx)
+	}
+	if err != nil {
+		server.Stop()
+		return nil, err
+	}
+	s.topic = mail{id: s.id, subjects: []string{subject}}
+	s.fleet = newFleet(s.URL, s.id, s.users)
+	return s, nil
+}
+
+func names(id string, users int) []string {
+	all := make([]string, users)
+	for i := range all {
+		all[i] = fmt.Sprintf("bench-%s-%d", id, i)
+	}
+	return all
+}
+
+func newMail(users int) mail {
+	m := mail{id: newID()}
+	for _, user := range names(m.id, users) {
+		subject, _ := streams.UserSubject(user) // of letters, digits and dashes
+		m.subjects = append(m.subjects, subject)
+	}
+	return m
+}
+
+// attach connects the driver to the server.
+func (s *site) attach(ctx context.Context) (err error) {
+	if s.nc, err = s.Connect(); err != nil {
+		return err
+	}
+	s.detach = s.nc.Close
+	if !s.b.cfg.Respond {
+		return nil
+	}
+	asked, err := s.Connect() // of its own: answers do not wait behind what is published
+	if err != nil {
+		s.nc.Close()
+		return err
+	}
+	responder := auth.NewResponder(asked, auth.TokenIsUser(s.b.cfg.Topic), auth.ResponderConfig{Subject: s.b.cfg.AuthSubject})
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- responder.Run(life) }()
+	s.detach = func() {
+		end()
+		<-ended
+		asked.Close()
+		s.nc.Close()
+	}
+	select {
+	case <-responder.Ready():
+		return nil
+	case err := <-ended:
+		ended <- err
+		s.detach()
+		return err
+	case <-ctx.Done():
+		s.detach()
+		return ctx.Err()
+	}
+}
+
+// state is what the stream is now.
+func (s *site) state(ctx context.Context) (streams.State, error) {
+	stream, err := streams.Find(ctx, s.nc, streams.Config{Name: s.b.cfg.Stream})
+	if err != nil {
+		return streams.State{}, err
+	}
+	return stream.State(ctx)
+}
+
+// close ends all that the site has begun, counts its faults, and leaves a shared server as it was.
+func (s *site) close() {
+	s.fleet.leave()
+	if s.Shared {
+		s.b.step("removing %s users", comma(len(s.users)))
+		ctx, cancel := context.WithTimeout(context.Background(), forgetFor)
+		defer cancel()
+		if err := s.forget(ctx); err != nil {
+			s.b.note("not all that bench-%s-… left could be removed: %v (tidings users forget --messages USER)", s.id, err)
+		}
+	}
+	s.detach()
+	s.Stop()
+}
+
+// forget removes durables and messages. It names them, where Users.Forget looks at all users of the stream for each of these.
+func (s *site) forget(ctx context.Context) error {
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return err
+	}
+	stream, err := streams.Find(ctx, s.nc, streams.Config{Name: s.b.cfg.Stream})
+	if err != nil {
+		return err
+	}
+	handle, err := js.Stream(ctx, stream.Name())
+	if err != nil {
+		return err
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(16)
+	for i, user := range s.users {
+		work.Go(func() error {
+			name, err := streams.ConsumerName(streams.CursorID{User: user})
+			if err == nil {
+				err = handle.DeleteConsumer(ctx, name)
+			}
+			if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+				return err
+			}
+			if s.rounds == 0 {
+				return nil
+			}
+			return handle.Purge(ctx, jetstream.WithPurgeSubject(s.subjects[i]))
+		})
+	}
+	for _, seq := range s.topic.stored {
+		work.Go(func() error { return handle.DeleteMsg(ctx, seq) })
+	}
+	return work.Wait()
+}
