@@ -50,7 +50,7 @@ type Server struct {
 	PIDs    []int                                  // of its processes, where they are on this machine
 	Shared  bool                                   // others use it too: what is left in it goes at the end
 	Beside  func(context.Context) (*Server, error) // starts another gateway at the same NATS; nil: cannot be
-	Stop    func()                                 // its data goes too
+	Stop    func()
 }
 
 // ErrCannot is wrapped where a server cannot be what a scenario needs. The scenario is skipped.

@@ -66,6 +66,14 @@ func TestWhatIsWrongIsCounted(t *testing.T) {
 	}
 }
 
+func TestSeqOf(t *testing.T) {
+	for rest, want := range map[string]uint64{`,"seq":105}`: 105, `,"seq":7,"time":"…"}`: 7, `}`: 0, ``: 0, `,"seq":`: 0} {
+		if got := seqOf([]byte(rest)); got != want {
+			t.Errorf("%s: %d", rest, got)
+		}
+	}
+}
+
 func TestPercentiles(t *testing.T) {
 	var l latencies
 	if q := l.quantiles(); !math.IsNaN(q.P50) {

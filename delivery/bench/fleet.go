@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,8 +38,9 @@ const handshakes = 1000
 func newFleet(url, id string, users []string) *fleet {
 	f := &fleet{
 		url: url + wire.Path, id: id, dialing: make(chan struct{}, handshakes), cutOff: make(chan error, 1),
-		// Small buffers, and those for writing shared: 10,000 connections are to cost the driver little.
+		// Small buffers, and those for writing shared, and no keep-alives to set: 10,000 connections are to cost the driver little.
 		dialer: websocket.Dialer{
+			NetDialContext:   (&net.Dialer{KeepAlive: -1}).DialContext,
 			HandshakeTimeout: time.Minute, ReadBufferSize: 1 << 10, WriteBufferSize: 512, WriteBufferPool: &sync.Pool{},
 			Subprotocols: []string{wire.Subprotocol},
 		},

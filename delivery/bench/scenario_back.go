@@ -117,7 +117,7 @@ func backlog(ctx context.Context, b *bench) error {
 			return err
 		}
 		f := newFleet(s.URL, s.id, s.users)
-		f.acks = ackNever // so that the next has them too
+		f.acks, f.resume = ackNever, true // so that the next has them too; one that is told to come again goes on
 		live, err := f.connect(ctx, 1)
 		if err == nil {
 			_, err = f.await(ctx, missed)

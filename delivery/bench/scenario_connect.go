@@ -72,5 +72,10 @@ func (s *site) idle(ctx context.Context) (float64, error) {
 	if err := pause(ctx, s.b.cfg.Idle); err != nil {
 		return 0, err
 	}
+	select {
+	case err := <-f.cutOff:
+		return 0, err
+	default:
+	}
 	return (residentKiB(server.PIDs) - before) / float64(len(s.users)), nil
 }

@@ -82,8 +82,12 @@ func (s *site) attach(ctx context.Context) (err error) {
 	}
 	responder := auth.NewResponder(asked, auth.TokenIsUser(s.b.cfg.Topic), auth.ResponderConfig{Subject: s.b.cfg.AuthSubject})
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() { ended <- responder.Run(life) }()
+	var failed error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed = responder.Run(life)
+	}()
 	s.detach = func() {
 		end()
 		<-ended
@@ -93,10 +97,9 @@ func (s *site) attach(ctx context.Context) (err error) {
 	select {
 	case <-responder.Ready():
 		return nil
-	case err := <-ended:
-		ended <- err
+	case <-ended:
 		s.detach()
-		return err
+		return failed
 	case <-ctx.Done():
 		s.detach()
 		return ctx.Err()
@@ -112,7 +115,7 @@ func (s *site) state(ctx context.Context) (streams.State, error) {
 	return stream.State(ctx)
 }
 
-// close ends all that the site has begun, counts its faults, and leaves a shared server as it was.
+// close ends all that the site has begun, and leaves a shared server as it was.
 func (s *site) close() {
 	s.fleet.leave()
 	if s.Shared {
