@@ -33,7 +33,7 @@ func newBench() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure how fast Tidings is, what it takes of the machine, and whether anything is lost",
 		Long:  "Measure a Tidings: one that is started for it, or one that is there. The scenarios, of which --only names some:\n\n" + aboutScenarios(),
-		Example: `  tidings bench --local                             about 3 minutes on two cores that have nothing else to do
+		Example: `  tidings bench --local                             two or three minutes on two cores
   tidings bench --local --only live,rate --runs 5   medians of five
   tidings bench --url ws://127.0.0.1:8080 --nats nats://127.0.0.1:4222 --pid $(pidof tidings)`,
 		Args: cobra.NoArgs,

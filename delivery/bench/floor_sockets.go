@@ -3,13 +3,9 @@ package bench
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -108,75 +104,4 @@ func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
 			sent++
 		}
 	}
-}
-
-// floorSite is a fleet at a ServeSockets.
-type floorSite struct {
-	*fleet
-	server *Server
-}
-
-func (b *bench) openSockets(ctx context.Context, users int) (*floorSite, error) {
-	server, err := b.cfg.SocketFloor(ctx)
-	if err != nil {
-		return nil, err
-	}
-	id := newID()
-	s := &floorSite{newFleet(server.URL, id, names(id, users)), server}
-	s.timed = true
-	if _, err := s.connect(ctx, users); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, b.calm(ctx)
-}
-
-func (s *floorSite) close() {
-	s.leave()
-	s.server.Stop()
-}
-
-// tell has it write, and returns when it has.
-func (s *floorSite) tell(ctx context.Context, rounds int, perSecond float64, fanout bool) error {
-	values := url.Values{"run": {s.id}, "rounds": {strconv.Itoa(rounds)}, "per_second": {fmt.Sprint(perSecond)}}
-	if fanout {
-		values.Set("fanout", "1")
-	}
-	address := "http" + strings.TrimPrefix(s.server.URL, "ws") + sendPath + "?" + values.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("the sockets' floor: %s: %s: %w", response.Status, text, err)
-	}
-	return nil
-}
-
-// socketFloor puts a load on a ServeSockets.
-func (b *bench) socketFloor(ctx context.Context, l load) (o outcome, err error) {
-	b.step("the sockets' floor: %s", l)
-	s, err := b.openSockets(ctx, l.users)
-	if err != nil {
-		return o, err
-	}
-	defer s.close()
-	spent, began := spending(s.server.PIDs), time.Now()
-	if err := s.tell(ctx, l.rounds(), l.perSecond, false); err != nil {
-		return o, err
-	}
-	end, err := s.await(ctx, l.rounds())
-	if err != nil {
-		return o, err
-	}
-	o = l.outcome(end.Sub(began), spent())
-	s.leave()
-	b.tally(s.fleet, l.rounds())
-	o.latency = s.all().quantiles()
-	return o, nil
 }

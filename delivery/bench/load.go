@@ -66,12 +66,3 @@ func (b *bench) tidings(ctx context.Context, l load) (o outcome, err error) {
 	o.latency = s.fleet.all().quantiles()
 	return o, nil
 }
-
-// floors puts it on the two floors.
-func (b *bench) floors(ctx context.Context, l load) (stream, sockets outcome, err error) {
-	if stream, err = b.streamFloor(ctx, l); err != nil {
-		return stream, sockets, err
-	}
-	sockets, err = b.socketFloor(ctx, l)
-	return stream, sockets, err
-}

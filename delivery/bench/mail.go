@@ -41,7 +41,7 @@ func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond fl
 				time.Sleep(wait)
 			}
 		}
-		if err := p.room(ctx); err != nil {
+		if err := errors.Join(ctx.Err(), p.room(ctx)); err != nil {
 			return err
 		}
 		stamp(message, m.rounds+1+i/len(m.subjects), time.Now())

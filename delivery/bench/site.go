@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -115,11 +116,15 @@ func (s *site) state(ctx context.Context) (streams.State, error) {
 	return stream.State(ctx)
 }
 
+// commitTakes is a little more than one position by a gateway's limit.
+const commitTakes = 1200 * time.Microsecond
+
 // close ends all that the site has begun, and leaves a shared server as it was.
 func (s *site) close() {
 	s.fleet.leave()
 	if s.Shared {
 		s.b.step("removing %s users", comma(len(s.users)))
+		time.Sleep(quiet + time.Duration(len(s.users))*commitTakes) // or the gateway would go on trying to commit what is gone
 		ctx, cancel := context.WithTimeout(context.Background(), forgetFor)
 		defer cancel()
 		if err := s.forget(ctx); err != nil {
