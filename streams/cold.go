@@ -222,7 +222,8 @@ func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint6
 		return nil, false, 0, err
 	}
 	st, err := t.Mark(ctx)
-	for err != nil && len(msgs) > 0 && ctx.Err() == nil && t.Epoch() == epoch { // they would only be read once more
+	for late := time.Now().Add(linkTimeout); err != nil && len(msgs) > 0 && t.Epoch() == epoch && time.Now().Before(late) && ctx.Err() == nil; {
+		// They would only be read once more.
 		select {
 		case <-ctx.Done():
 		case <-time.After(lookWithin):
@@ -242,7 +243,7 @@ func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint6
 	if more || end >= upTo {
 		return msgs, more, hole, nil
 	}
-	if t.replicas.Load() > 1 {
+	if max(st.Replicas, int(t.replicas.Load())) > 1 { // it may just be becoming more, or fewer
 		if err := t.replicaHas(ctx, epoch, subject, end, upTo); err != nil {
 			return msgs, false, hole, err
 		}

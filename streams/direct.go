@@ -22,7 +22,11 @@ const (
 	linkTimeout = 30 * time.Second
 )
 
-const headerPending = "Nats-Num-Pending"
+// Headers of an answer's end.
+const (
+	headerPending = "Nats-Num-Pending"
+	headerUpTo    = "Nats-UpTo-Sequence"
+)
 
 // errHole says that a message of an answer did not arrive.
 var errHole = errors.New("the answer has a hole")
@@ -91,6 +95,42 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 			return nil, false, nats.ErrNoResponders
 		default:
 			return msgs, false, fmt.Errorf("status %s %s", status, msg.Header.Get("Description"))
+		}
+	}
+}
+
+// vouch asks some replica, whichever answers, how far it is and whether it has more of the subject behind a seq: one look at its
+// store, by a multi-get of the last messages (ADR-31). It answers only if it has anything of the subject, or of the one beside it.
+func (s *Stream) vouch(ctx context.Context, subject string, after uint64, beside string) (upTo uint64, more bool, err error) {
+	subjects := []string{subject}
+	if beside != subject {
+		subjects = append(subjects, beside)
+	}
+	get, err := s.directGet(map[string]any{"multi_last": subjects, "seq": after + 1}, len(subjects))
+	if err != nil {
+		return 0, false, fmt.Errorf("last messages: %w", err)
+	}
+	defer get.close()
+	for {
+		msg, err := get.next(ctx)
+		if err != nil {
+			return 0, false, fmt.Errorf("last messages: %w", explain(err))
+		}
+		if _, ok := serverNumber(msg.Header, jetstream.SequenceHeader); ok {
+			more = more || serverValue(msg.Header, jetstream.SubjectHeader) == subject
+			continue
+		}
+		switch status := msg.Header.Get("Status"); status {
+		case "204":
+			upTo, ok := serverNumber(msg.Header, headerUpTo)
+			if pending, _ := serverNumber(msg.Header, headerPending); !ok || pending > 0 {
+				return 0, false, errNotProven
+			}
+			return upTo, more, nil
+		case "404":
+			return 0, false, errNotProven
+		default:
+			return 0, false, fmt.Errorf("last messages: status %s %s", status, msg.Header.Get("Description"))
 		}
 	}
 }

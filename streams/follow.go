@@ -51,18 +51,18 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 	if err != nil {
 		return err
 	}
-	removals, unsubscribe, err := t.removals(ctx)
+	removed, err := t.watchRemovals(ctx, r)
 	if err != nil {
 		return err
 	}
-	defer unsubscribe()
+	defer removed()
 	warm := warming{t: t, ring: r, from: r.position(), to: last}
 	stop, err := t.consume(ctx, r, cancel)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	if err := t.settle(ctx, r, last); err != nil {
+	if _, err := t.settle(ctx, r, last); err != nil {
 		return err
 	}
 	poll := time.NewTicker(t.cfg.Poll)
@@ -79,11 +79,6 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-progress.C:
-			continue
-		case what := <-removals:
-			if err := t.remove(ctx, r, what); err != nil {
-				return err
-			}
 			continue
 		case <-t.kick:
 			if soon == nil {
@@ -110,10 +105,13 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 		if at >= st.Last {
 			continue
 		}
-		if err := t.settle(ctx, r, st.Last); err != nil {
+		disputed, err := t.settle(ctx, r, st.Last)
+		switch {
+		case err != nil:
 			return err
-		}
-		if time.Since(moved) > stuckAfter {
+		case disputed:
+			moved = time.Now() // nothing may be all there is
+		case time.Since(moved) > stuckAfter:
 			return fmt.Errorf("%w: nothing came for %s", errAnew, stuckAfter)
 		}
 	}
@@ -158,29 +156,30 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 	return r, st.Last, err
 }
 
-// settle moves the ring on where the stream's last messages are deleted: nothing will come for those sequences.
-func (t *Tail) settle(ctx context.Context, r *ring, last uint64) error {
+// settle moves the ring on where the stream's last messages are deleted: nothing will come for those sequences. It leaves it where
+// that is disputed.
+func (t *Tail) settle(ctx context.Context, r *ring, last uint64) (disputed bool, err error) {
 	through := r.position()
 	if through >= last {
-		return nil
+		return false, nil
 	}
-	next, found, err := t.stream.leaderNextSure(ctx, ">", through)
+	_, found, err := t.stream.leaderNextSure(ctx, ">", through)
 	switch {
 	case errors.Is(err, errDisputed):
-		return nil // until the next look
-	case err != nil || found && next.Seq <= last:
-		return err // the consumer will bring it
+		return true, nil
+	case err != nil || found:
+		return false, err // the consumer will bring it, and where it lies past last, it is seen that something is missing before it
 	}
 	// A server that is stopping finds nothing either: believe it only if the stream still answers.
 	again, err := t.stream.State(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if again.Epoch != r.epoch || again.Last < last {
-		return errAnew
+		return false, errAnew
 	}
 	r.advance(last)
-	return nil
+	return false, nil
 }
 
 // add puts a message behind all others.

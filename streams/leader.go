@@ -59,14 +59,16 @@ func ledFor(info *jetstream.StreamInfo) time.Duration {
 // info asks the stream's leader. It asks again while the one that answers may lack what was acknowledged, or nobody answers: a stream
 // without a leader is silent.
 func (s *Stream) info(ctx context.Context) (*jetstream.StreamInfo, error) {
-	for patience := time.Second; ; patience *= 2 {
+	for patience := time.Second; ; {
 		try, cancel := context.WithTimeout(ctx, patience)
 		info, err := s.answer(try)
 		cancel()
 		switch {
 		case err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)):
 			return nil, err
-		case err == nil && leads(info):
+		case err != nil:
+			patience *= 2
+		case leads(info):
 			return info, nil
 		}
 		select {
@@ -108,41 +110,3 @@ func (s *Stream) bounded(ctx context.Context) (*jetstream.StreamInfo, error) {
 	}
 	return info, nil
 }
-
-// vouch asks some replica, whichever answers, how far it is and whether it has more of the subject behind a seq: one look at its
-// store, by a multi-get of the last messages (ADR-31). It answers only if it has anything of the subject, or of the one beside it.
-func (s *Stream) vouch(ctx context.Context, subject string, after uint64, beside string) (upTo uint64, more bool, err error) {
-	subjects := []string{subject}
-	if beside != subject {
-		subjects = append(subjects, beside)
-	}
-	get, err := s.directGet(map[string]any{"multi_last": subjects, "seq": after + 1}, len(subjects))
-	if err != nil {
-		return 0, false, fmt.Errorf("last messages: %w", err)
-	}
-	defer get.close()
-	for {
-		msg, err := get.next(ctx)
-		if err != nil {
-			return 0, false, fmt.Errorf("last messages: %w", explain(err))
-		}
-		if _, ok := serverNumber(msg.Header, jetstream.SequenceHeader); ok {
-			more = more || serverValue(msg.Header, jetstream.SubjectHeader) == subject
-			continue
-		}
-		switch status := msg.Header.Get("Status"); status {
-		case "204":
-			upTo, ok := serverNumber(msg.Header, headerUpTo)
-			if pending, _ := serverNumber(msg.Header, headerPending); !ok || pending > 0 {
-				return 0, false, errNotProven
-			}
-			return upTo, more, nil
-		case "404":
-			return 0, false, errNotProven
-		default:
-			return 0, false, fmt.Errorf("last messages: status %s %s", status, msg.Header.Get("Description"))
-		}
-	}
-}
-
-const headerUpTo = "Nats-UpTo-Sequence"

@@ -50,10 +50,14 @@ func (r *ring) catch(through uint64, limit int64) {
 // skipped notes, before a message is added, whether there is a hole between it and the one before: something that was stored since
 // the consumer began is gone already. How far the stream is by then must be found out.
 func (r *ring) skipped(seq uint64) bool {
-	if seq <= r.through+1 || seq <= r.begun || r.maxEach <= 0 {
+	if seq <= r.through+1 || seq <= r.begun {
 		return false
 	}
-	r.catch(unknown, r.maxEach)
+	limit := r.maxEach
+	if limit <= 0 {
+		limit = math.MaxInt64 // it is age or bytes, if anything, by which the stream dropped it
+	}
+	r.catch(unknown, limit)
 	r.holes++
 	return true
 }

@@ -97,7 +97,24 @@ func TestBurstBeyondTheLimitIsReadFromMemory(t *testing.T) {
 // What the stream drops before it could be read at all is a hole: nobody whose it may be is given what lies behind it.
 func TestHoleBeforeItIsRead(t *testing.T) {
 	t.Parallel()
-	g := run(t, streamstest.Run(t).Connect(t), streams.Config{MaxMsgsPerSubject: 3}, streams.TailConfig{Poll: time.Hour})
+	for name, c := range map[string]struct {
+		limits streams.Config
+		poll   time.Duration
+	}{
+		"by newer messages":                        {streams.Config{MaxMsgsPerSubject: 3}, time.Hour},
+		"by newer messages, as the stream is seen": {streams.Config{MaxMsgsPerSubject: 3}, time.Millisecond},
+		"by bytes":                        {streams.Config{MaxMsgsPerSubject: -1, MaxBytes: 1000}, time.Hour},
+		"by bytes, as the stream is seen": {streams.Config{MaxMsgsPerSubject: -1, MaxBytes: 1000}, time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			holeBeforeItIsRead(t, c.limits, c.poll)
+		})
+	}
+}
+
+func holeBeforeItIsRead(t *testing.T, limits streams.Config, poll time.Duration) {
+	g := run(t, streamstest.Run(t).Connect(t), limits, streams.TailConfig{Poll: poll})
 	subject, last := userSubject(t, "alice"), g.publish("somebody else", "the stream begins here")
 	g.reached()
 	quiet := g.userReader(0, "bob")
@@ -138,6 +155,9 @@ func TestHoleBeforeItIsRead(t *testing.T) {
 		}
 		g.reached()
 		last = end
+	}
+	if limits.MaxBytes > 0 {
+		return // whose it was is not known then, and all are told
 	}
 	// Who had nothing there has missed nothing, and goes on.
 	g.publish("bob", "fresh")

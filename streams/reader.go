@@ -156,9 +156,8 @@ func (r *Reader) wake() {
 // Read appends to dst up to most entries behind the position and moves it. Fewer, and no error: the reader has caught up with
 // the Tail, and returned at once. Older positions are read from the stream in batches, which takes as long as the stream
 // does; then there can be an error, of NATS or of ctx, beside entries that came before it. The position stays behind what was
-// returned, and the caller may try again. ErrReplaced and ErrMissed are
-// final. A reader that starts before the stream's first message is ended by ErrMissed only once something was given; before
-// that, Expired tells what else has gone.
+// returned, and the caller may try again. ErrReplaced and ErrMissed are final. A reader that starts before the stream's first message is
+// ended by ErrMissed only once something was given; before that, Expired tells what else has gone.
 func (r *Reader) Read(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
 	full := len(dst) + most
 	for {

@@ -4,17 +4,19 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"sort"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 )
 
 // auditSubject is where the server tells of every request to its API. Of what was purged or deleted in the midst of the stream
 // it tells nowhere else: no number of the stream's state says which.
 const auditSubject = "$JS.EVENT.ADVISORY.API"
+
+const removalsAtOnce = 64
 
 // removal is what an operator has removed: one message, or the oldest of all whose subject matches the filter.
 type removal struct {
@@ -22,9 +24,10 @@ type removal struct {
 	filter string
 }
 
-// removals returns a channel of what is removed, for as long as ctx lives. It is best effort: what is removed while NATS is
-// away, or where this user may not subscribe to the audit, is delivered from memory until it leaves it.
-func (t *Tail) removals(ctx context.Context) (_ <-chan removal, unsubscribe func(), err error) {
+// watchRemovals makes the ring forget what is removed, until it is stopped. It is best effort: what is
+// removed while NATS is away, or where this user may not subscribe to the audit, is delivered from memory until it leaves it.
+func (t *Tail) watchRemovals(ctx context.Context, r *ring) (stop func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
 	found := make(chan removal, 16)
 	sub, err := t.stream.nc.Subscribe(auditSubject, func(msg *nats.Msg) {
 		if what, ok := t.stream.removal(msg.Data); ok {
@@ -34,7 +37,30 @@ func (t *Tail) removals(ctx context.Context) (_ <-chan removal, unsubscribe func
 			}
 		}
 	})
-	return found, func() { _ = sub.Unsubscribe() }, err
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	var all errgroup.Group // it takes seconds to be sure of one, where the stream has replicas
+	all.SetLimit(removalsAtOnce)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case what := <-found:
+				all.Go(func() error { t.remove(ctx, r, what); return nil })
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		_ = sub.Unsubscribe()
+		<-done
+		_ = all.Wait()
+	}, nil
 }
 
 // removal reads a message of the audit.
@@ -64,9 +90,18 @@ func (s *Stream) removal(data []byte) (what removal, ok bool) {
 	return what, false
 }
 
-// remove makes the ring forget what the stream did. Of a purge, which may have left the newest, the stream itself says how far it
-// went.
-func (t *Tail) remove(ctx context.Context, r *ring, what removal) error {
+// remove makes the ring forget what the stream did. It tries until it is sure of it.
+func (t *Tail) remove(ctx context.Context, r *ring, what removal) {
+	for ctx.Err() == nil && t.tryRemove(ctx, r, what) != nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(appliedWithin):
+		}
+	}
+}
+
+// tryRemove asks the stream itself how far a purge went, which may have left the newest, and what it no longer has.
+func (t *Tail) tryRemove(ctx context.Context, r *ring, what removal) error {
 	if what.seq > 0 { // the server tells of what it refused too
 		m, found, err := t.stream.leaderNext(ctx, ">", what.seq-1)
 		if err == nil && (!found || m.Seq != what.seq) {
@@ -75,15 +110,7 @@ func (t *Tail) remove(ctx context.Context, r *ring, what removal) error {
 		return err
 	}
 	through := r.position()
-	m, found, err := t.stream.leaderNextSure(ctx, what.filter, 0)
-	for errors.Is(err, errDisputed) { // an old leader might not have what came after the purge
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(appliedWithin):
-		}
-		m, found, err = t.stream.leaderNextSure(ctx, what.filter, 0)
-	}
+	m, found, err := t.stream.leaderNextSure(ctx, what.filter, 0) // an old leader might not have what came after the purge
 	if err != nil {
 		return err
 	}

@@ -308,11 +308,13 @@ func (r *ring) newest() (seq uint64, stored time.Time, ok bool) {
 }
 
 // newestLeft is the last entry that the stream still has, as far as is known. Behind it the stream has nothing up to where it was read.
+// It does not look far for it.
 func (r *ring) newestLeft() (seq uint64, subject string, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	now := r.now().UnixNano()
-	for index := r.next - 1; index >= r.first; index-- {
+	const far = 10_000
+	for index := r.next - 1; index >= r.first && r.next-index < far; index-- {
 		if e := r.at(index); !e.removed(now) && !r.dropped(e, now) {
 			return e.seq, r.list[e.chain].subject, true
 		}

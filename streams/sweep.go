@@ -175,7 +175,7 @@ func (t *Tail) sweeps(ctx context.Context) {
 			return
 		case <-t.desk.crowd:
 		}
-		for r := t.current(); r != nil; {
+		for r := t.current(); r != nil; r = t.current() {
 			turns := t.desk.gather(r.readable())
 			if len(turns) == 0 {
 				break
@@ -231,6 +231,7 @@ func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 		for i := range msgs {
 			m := &msgs[i]
 			if m.Seq > end {
+				at = end
 				break
 			}
 			at = m.Seq

@@ -134,8 +134,12 @@ func (t *Tail) answerMarks(ctx context.Context) {
 			}
 		}
 		st, err := t.stream.State(ctx)
-		if r := t.current(); err == nil && r != nil && r.epoch != st.Epoch {
+		switch r := t.current(); {
+		case err != nil || r == nil:
+		case r.epoch != st.Epoch:
 			t.look()
+		case st.Replicas > 1: // a leader that slept through its own replacement has less than was read already
+			st.Last = max(st.Last, r.position())
 		}
 		for _, w := range waiting {
 			w <- markResult{st, err}

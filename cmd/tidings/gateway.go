@@ -79,8 +79,8 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	// The Tail outlives them, until positions are committed: none is over a connection by which it has not yet seen the stream.
 	reading, endTail := context.WithCancel(context.WithoutCancel(ctx))
 	defer endTail()
-	last, unread := errgroup.WithContext(reading)
-	last.Go(func() error { return tail.Run(reading) })
+	reader, tailLife := errgroup.WithContext(reading)
+	reader.Go(func() error { return tail.Run(reading) })
 	parts.Go(func() error { return cursors.Run(life) })
 	parts.Go(func() error { return streams.NewJanitor(stream, log).Run(life) })
 	parts.Go(func() error { return gateway.Run(life) })
@@ -107,7 +107,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			ended = true
 		case <-life.Done():
 			ended = true
-		case <-unread.Done():
+		case <-tailLife.Done():
 			ended = true
 		case err = <-failed:
 			ended = true
@@ -117,7 +117,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	}
 	err = errors.Join(err, o.shutdown(front, gateway, cursors, func() error { end(); return parts.Wait() }))
 	endTail()
-	return errors.Join(err, last.Wait())
+	return errors.Join(err, reader.Wait())
 }
 
 // allOf returns a channel that is closed once all of these are.
