@@ -1,10 +1,12 @@
 package streams_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
 
 	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/streamstest"
@@ -74,4 +76,31 @@ func TestTwoLeadersAtOnce(t *testing.T) {
 	d.heal()
 	d.Settle()
 	l.finish(one, all) // the old leader may be far from having what it missed
+}
+
+// The stream's last message was deleted, and it has a new leader beside which an old one might still answer: it takes a while to be
+// sure that nothing comes any more, and nothing is taken for broken meanwhile.
+func TestTheEndIsDeletedUnderANewLeader(t *testing.T) {
+	if !streamstest.Long() {
+		t.Skip("waits until no old leader answers: TIDINGS_LONG=1")
+	}
+	c := streamstest.RunCluster(t, 3)
+	g := open(t, c.Connect(t), replicated)
+	g.publish("a", "1")
+	if err := g.jetstream().DeleteMsg(testContext(t, patience), g.publish("a", "deleted")); err != nil {
+		t.Fatal(err)
+	}
+	c.StepDown(streams.DefaultName)
+	var log syncBuffer
+	g.tail = streams.NewTail(g.stream, streams.TailConfig{Encode: encode, Logger: zerolog.New(&log)})
+	start(t, g.tail.Run)
+	select {
+	case <-g.tail.Ready():
+	case <-time.After(clusterPatience):
+		t.Fatal("the tail does not get ready")
+	}
+	if strings.Contains(log.String(), "interrupted") {
+		t.Errorf("it was taken for broken:\n%s", log.String())
+	}
+	g.wants(g.userReader(0, "a"), "1")
 }

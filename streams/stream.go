@@ -51,6 +51,7 @@ const (
 	metadataGeneration = "tidings_generation"
 	requestTimeout     = 5 * time.Second
 	codeOtherStream    = 10060 // JSStreamNotMatchErr of nats-server
+	codeNotClustered   = 10074 // JSStreamReplicasNotSupportedErr, likewise
 	codeNoStore        = 10049 // JSStreamStoreFailedF, likewise
 )
 
@@ -272,6 +273,8 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &api) && api.ErrorCode == codeOtherStream:
 		return fmt.Errorf("another stream takes it (name it with --stream): %w", err)
+	case errors.As(err, &api) && api.ErrorCode == codeNotClustered:
+		return fmt.Errorf("this NATS is one server, not a cluster (leave out --replicas): %w", err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return fmt.Errorf("no stream takes it (start a gateway, which makes the stream, or name the right --stream): %w", err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),

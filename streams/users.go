@@ -27,7 +27,14 @@ func (s *Stream) Users() *Users {
 // List returns every cursor, by user and device. It asks the server about all of them: 0.7 s for 3,000. Where some could not be read
 // the error wraps ErrIncomplete, beside the others.
 func (u *Users) List(ctx context.Context) ([]CursorState, error) {
+	st, err := u.stream.State(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all, err := u.store.list(ctx, func(CursorState) bool { return true })
+	for i := range all {
+		all[i].Over = all[i].Epoch != st.Epoch
+	}
 	sort.Slice(all, func(i, j int) bool {
 		if all[i].User != all[j].User {
 			return all[i].User < all[j].User

@@ -17,7 +17,7 @@ import (
 // cannot come again; users whose positions are elsewhere can. Of a node that never comes back the positions are lost, and the
 // notifications are not: once the cluster forgets the node, those users begin anew with what the stream holds.
 func TestAPositionOnANodeThatIsDown(t *testing.T) {
-	streamstest.BesideOthers(t)
+	t.Parallel()
 	r := newRegion(t)
 	for range 2 {
 		r.gateway("--replicas", "3", "--cursor-replicas", "1")
@@ -95,7 +95,7 @@ func (r *region) refused(c *verify.Client) {
 // A stream with one copy gets three while a gateway serves it, and the positions with it: that of a user who was there before is
 // still read when the node goes that had the only copy.
 func TestAStreamIsScaledWhileItIsServed(t *testing.T) {
-	streamstest.BesideOthers(t)
+	t.Parallel()
 	r := newRegion(t)
 	r.gateway()
 	users := many("user", 5)

@@ -72,9 +72,10 @@ var clusterFaults = []struct {
 // Users are with two gateways, and publishers go on, while a cluster fails in every way. Who makes a durable says how often it is
 // there: in the short test one gateway says once, the other thrice.
 func TestGatewaysOnAClusterThatFails(t *testing.T) {
-	streamstest.BesideOthers(t)
+	t.Parallel() // in long runs too: it mostly waits for elections
 	for _, replicas := range streamstest.Either([][]string{{"1", "3"}}, [][]string{{"1", "1"}, {"3", "3"}}) {
 		t.Run("positions in "+replicas[0]+" and "+replicas[1], func(t *testing.T) {
+			t.Parallel()
 			r := newRegion(t)
 			for _, n := range replicas {
 				r.gateway("--replicas", "3", "--cursor-replicas", n)

@@ -93,7 +93,7 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 		},
 		OnReady: func(r client.Ready) { fmt.Fprintf(status, "# %s: %d unread, from seq %d\n", r.User, r.Unread, r.After) },
 		OnGap: func(g client.Gap) {
-			fmt.Fprintf(status, "# gap (%s): notifications between seq %d and %d may be gone\n", g.Reason, g.After, g.Next)
+			fmt.Fprintln(status, gapLine(g))
 		},
 		OnLive: func(seq uint64) { fmt.Fprintf(status, "# live, at seq %d\n", seq) },
 		OnAcked: func(seq, unread uint64) {
@@ -179,4 +179,15 @@ func printable(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+func gapLine(g client.Gap) string {
+	what := fmt.Sprintf("behind seq %d", g.After)
+	if g.Next > 0 {
+		what = fmt.Sprintf("between seq %d and %d", g.After, g.Next)
+	}
+	if g.Reason == wire.GapPurged {
+		return fmt.Sprintf("# gap (purged): notifications %s were removed, if there were any", what)
+	}
+	return fmt.Sprintf("# gap (%s): notifications %s may be gone", g.Reason, what)
 }

@@ -92,7 +92,11 @@ func printTable(w io.Writer, all []streams.CursorState) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "USER\tDEVICE\tPOSITION\tUNREAD\tSINCE")
 	for _, c := range all {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", c.User, c.Device, c.Seq, c.Unread, c.Created.Local().Format(time.DateTime))
+		position, unread := fmt.Sprint(c.Seq), fmt.Sprint(c.Unread)
+		if c.Over { // the user starts anew with what the stream holds
+			position, unread = "-", "-"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", c.User, c.Device, position, unread, c.Created.Local().Format(time.DateTime))
 	}
 	return t.Flush()
 }
@@ -100,10 +104,11 @@ func printTable(w io.Writer, all []streams.CursorState) error {
 func printJSON(w io.Writer, all []streams.CursorState) error {
 	enc := json.NewEncoder(w)
 	for _, c := range all {
-		err := enc.Encode(map[string]any{
-			"user": c.User, "device": c.Device, "position": c.Seq, "unread": c.Unread, "since": c.Created.UTC(),
-		})
-		if err != nil {
+		line := map[string]any{"user": c.User, "device": c.Device, "position": c.Seq, "unread": c.Unread, "since": c.Created.UTC()}
+		if c.Over {
+			line["position"], line["unread"] = nil, nil
+		}
+		if err := enc.Encode(line); err != nil {
 			return err
 		}
 	}
