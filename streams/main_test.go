@@ -46,10 +46,15 @@ type gateway struct {
 // open opens the stream over the connection, without a tail.
 func open(t testing.TB, nc *nats.Conn, cfg streams.Config) *gateway {
 	t.Helper()
-	stream, err := streams.Open(testContext(t, patience), nc, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var stream *streams.Stream
+	streamstest.Eventually(t, patience, func() (err error) {
+		stream, err = streams.Open(testContext(t, patience), nc, cfg)
+		var api *jetstream.APIError
+		if err != nil && (!errors.As(err, &api) || api.ErrorCode != 10005) { // a node of the cluster is yet unknown to its leader
+			t.Fatal(err)
+		}
+		return err
+	})
 	pub, err := streams.NewPublisher(nc, cfg)
 	if err != nil {
 		t.Fatal(err)
