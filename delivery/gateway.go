@@ -96,6 +96,9 @@ func Encode(dst []byte, m *streams.Message) []byte {
 func (g *Gateway) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Get(wire.Path, g.serveWebSocket)
+	client := web.Client()
+	r.Method(http.MethodGet, "/tidings.js", client)
+	r.Method(http.MethodHead, "/tidings.js", client)
 	if g.cfg.Demo {
 		r.Handle("/*", web.Demo())
 	}

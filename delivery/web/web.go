@@ -1,4 +1,4 @@
-// Package web holds the pages that the gateway serves to browsers.
+// Package web holds what the gateway serves to browsers: the JavaScript client, and the demo page.
 package web
 
 import (
