@@ -175,6 +175,7 @@ func start(t *testing.T, cmd *exec.Cmd, log string) {
 // gateway is a `tidings gateway --dev`. Once started it has addresses, which it keeps.
 type gateway struct {
 	tidings, dir, listen, natsPort string
+	flags                          []string // more of them
 
 	cmd *exec.Cmd
 }
@@ -182,8 +183,9 @@ type gateway struct {
 func (g *gateway) start(ctx context.Context, t *testing.T) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
-	g.cmd = exec.CommandContext(ctx, g.tidings, "gateway", "--dev", "--listen", g.listen, "--nats-port", g.natsPort,
-		"--data", filepath.Join(g.dir, "data"), "--log-format", "json")
+	args := []string{"gateway", "--dev", "--listen", g.listen, "--nats-port", g.natsPort,
+		"--data", filepath.Join(g.dir, "data"), "--log-format", "json"}
+	g.cmd = exec.CommandContext(ctx, g.tidings, append(args, g.flags...)...)
 	g.cmd.Env = environment(g.dir)
 	start(t, g.cmd, log)
 	for {

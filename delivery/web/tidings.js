@@ -101,8 +101,9 @@ export class Tidings {
   #running = Promise.resolve(); // until the handler is done with the last run
   #conn = null;
   #wake = null; // ends the wait before the next attempt
+  #away = false; // the page was left
   #tries = 0;
-  #hurried = false; // came again at once after an expired lease, and was not live since
+  #hurried = false; // after an expired lease, and not live since
   #failures = 0; // of the handler, with the next message
 
   #position; // {user, epoch, seq}: up to there everything is handled; undefined: never admitted
@@ -150,9 +151,19 @@ export class Tidings {
     if (this.#run) return;
     const run = this.#run = new AbortController();
     this.#tries = this.#failures = 0;
+    this.#away = false;
     const listen = (to, type, listener) => to?.addEventListener?.(type, listener, { signal: run.signal });
     listen(globalThis, "online", () => this.#hurry("the network is back"));
-    listen(globalThis, "pagehide", () => this.#sendAck());
+    // A page that was left runs on for a moment, and nobody would see what it handles.
+    listen(globalThis, "pagehide", () => {
+      this.#sendAck();
+      this.#away = true;
+      this.#drop({ error: new Error("the page was left") });
+    });
+    listen(globalThis, "pageshow", () => {
+      if (this.#away) this.#wake?.();
+      this.#away = false;
+    });
     listen(globalThis.document, "visibilitychange", () => {
       if (document.hidden) this.#sendAck();
       else if (this.#wake || this.#conn?.silent) this.#hurry("the page is back");
@@ -167,12 +178,15 @@ export class Tidings {
     this.#sendAck();
     this.#run.abort();
     this.#run = null;
-    if (this.#conn) {
-      this.#conn.queue = [];
-      this.#conn.finish({});
-    }
+    this.#drop({});
     this.#wake?.();
     this.#set("closed", { error });
+  }
+
+  #drop(end) {
+    if (!this.#conn) return;
+    this.#conn.queue = [];
+    this.#conn.finish(end);
   }
 
   // Every callback may call close: the run is then not the client's any more.
@@ -186,14 +200,16 @@ export class Tidings {
       if (this.#run !== run) return;
       if (end.stop) return this.#stop(end.error);
       const wait = this.#pause(end, conn.goaway?.retry_after);
-      let timer;
-      await new Promise(resolve => {
-        this.#wake = resolve;
-        timer = setTimeout(resolve, wait);
-        this.#set("waiting", { error: end.error, wait });
-      });
-      clearTimeout(timer);
-      this.#wake = null;
+      this.#set("waiting", { error: end.error, wait });
+      for (let due = false; this.#run === run && (this.#away || !due); due = true) {
+        let timer;
+        await new Promise(resolve => {
+          this.#wake = resolve;
+          if (!this.#away) timer = setTimeout(resolve, wait);
+        });
+        clearTimeout(timer);
+        this.#wake = null;
+      }
     }
   }
 
@@ -251,7 +267,7 @@ export class Tidings {
     let f;
     try {
       f = JSON.parse(text);
-    } catch { /* below */ }
+    } catch { /* no type */ }
     const type = f?.type;
     const queued = ["gap", "msg", "live", "acked"].includes(type);
     if (!type || (conn.ready ? type === "ready" : queued)) return conn.finish({ error: new Error(`protocol error: ${type}`) });
@@ -317,7 +333,7 @@ export class Tidings {
       if (f.seq > this.#position.seq) return this.#deliver(conn, { ...f, epoch: this.#position.epoch, replayed: !conn.live });
       break;
     case "live":
-      // Only here, with all that was missed handled: a server that fails on one of them must not see us hurry.
+      // Only here, with all that was missed handled: a server may fail on a message.
       this.#tries = 0;
       this.#hurried = false;
       conn.live = true;

@@ -507,25 +507,53 @@ test("a page that is looked at again", async () => {
   assert.equal(s.readyState, 2);
 });
 
-test("acknowledgements are flushed when the page goes", async () => {
+test("acknowledgements are flushed when the page is hidden, and on close", async () => {
   const { client, handled } = make({ ackEvery: 1e5 });
   const s = await admitted(1, msg(42));
   await until("42", () => handled.length === 1);
   assert.deepEqual(s.acks, []);
-  page.dispatchEvent(new Event("pagehide"));
-  assert.deepEqual(s.acks, [42]);
   s.say(msg(43));
   await until("43", () => handled.length === 2);
   document.hidden = true;
   document.dispatchEvent(new Event("visibilitychange"));
-  assert.deepEqual(s.acks, [42, 43]);
+  assert.deepEqual(s.acks, [43]);
   s.say(msg(44)); // by the timer of a hidden page it might take a minute
   await until("an ack", () => s.acks.at(-1) === 44);
   document.hidden = false;
   s.say(msg(45));
   await until("45", () => handled.length === 4);
   client.close();
-  assert.deepEqual(s.acks, [42, 43, 44, 45]);
+  assert.deepEqual(s.acks, [43, 44, 45]);
+});
+
+test("a page that was left handles nothing, and may come back", async () => {
+  const { client, handled } = make({ ackEvery: 1e5 });
+  const s = await admitted(1, msg(42));
+  await until("42", () => handled.length === 1);
+  s.say(msg(43));
+  page.dispatchEvent(new Event("pagehide"));
+  assert.deepEqual(s.acks, [42]);
+  s.say(msg(44));
+  await sleep(20);
+  assert.equal(Socket.all.length, 1, "it connects again");
+  page.dispatchEvent(new Event("pageshow"));
+  const again = await socket(2);
+  again.open();
+  assert.equal(again.sent[0].after, handled.at(-1));
+  assert.ok(handled.length < 3);
+
+  again.end(1006); // and while it waits
+  await until("waiting", () => client.state === "waiting");
+  page.dispatchEvent(new Event("pagehide"));
+  await sleep(20);
+  assert.equal(Socket.all.length, 2);
+  page.dispatchEvent(new Event("pageshow"));
+  await socket(3);
+  page.dispatchEvent(new Event("pageshow")); // as after the load of a page
+  await sleep(20);
+  assert.equal(Socket.all.length, 3);
+  page.dispatchEvent(new Event("pagehide"));
+  client.close();
 });
 
 test("what is no frame, or comes too early, ends the connection", async () => {
@@ -565,7 +593,7 @@ test("close leaves nothing behind, in any state", async () => {
   await until("43 is not handled, 42 is", () => handles.client.position.seq === 42);
   await sleep(5);
   assert.ok(timers() <= before, `${timers()} timers, ${before} before`);
-  for (const type of ["online", "pagehide"]) assert.equal(getEventListeners(page, type).length, 0);
+  for (const type of ["online", "pagehide", "pageshow"]) assert.equal(getEventListeners(page, type).length, 0);
   assert.equal(getEventListeners(document, "visibilitychange").length, 0);
   assert.equal(Socket.all.length, 5);
 });
