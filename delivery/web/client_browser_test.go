@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +33,17 @@ client.on("state", e => states.push(e.state));
 client.start();
 addEventListener("pagehide", () => navigator.sendBeacon("/left")); // after the client has heard of it
 </script>`
+
+// readmePage is the one in the README.
+func readmePage(t *testing.T) string {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Error(err)
+	}
+	_, page, _ := strings.Cut(string(readme), "```html\n")
+	page, _, _ = strings.Cut(page, "```\n")
+	return page
+}
 
 // visit is the page open for a user, behind a proxy.
 type visit struct {
@@ -87,7 +100,11 @@ func TestClientInBrowser(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = w.Write([]byte(pageOfTheirs))
+		page := pageOfTheirs
+		if r.URL.Path == "/readme" {
+			page = strings.ReplaceAll(readmePage(t), "http://127.0.0.1:8080", r.URL.Query().Get("gateway"))
+		}
+		_, _ = w.Write([]byte(page))
 	}))
 	t.Cleanup(site.Close)
 	g := &gateway{tidings: tidings, dir: t.TempDir(), listen: "127.0.0.1:0", natsPort: "-1",
@@ -155,6 +172,18 @@ func TestClientInBrowser(t *testing.T) {
 	committed("bob", at)
 	v.open("alice", 50*time.Millisecond)
 	v.is()
+
+	// What the README says to paste.
+	v.leave()
+	publish("alice", `{"order":991}`)
+	v.call("Page.navigate", map[string]any{"url": site.URL + "/readme?gateway=" + url.QueryEscape(v.gateway)})
+	for {
+		text, err := tryEval[string](v.browser, `document.title + ": " + document.body.textContent.trim()`)
+		if strings.HasSuffix(text, `live: {"order":991}`) {
+			break
+		}
+		pause(ctx, t, fmt.Sprintf("the page of the README shows %q (%v)", text, err))
+	}
 	for _, problem := range v.problems {
 		t.Errorf("the browser complains: %s", problem)
 	}
