@@ -54,6 +54,7 @@ type Gateway struct {
 	log      zerolog.Logger
 	hub      *hub
 	upgrader websocket.Upgrader
+	held     sync.Pool // of corks
 
 	ctx      context.Context // of all sessions; its cause is why they end
 	end      context.CancelCauseFunc
@@ -117,13 +118,14 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "draining: connect again, another gateway will take you", http.StatusServiceUnavailable)
 		return
 	}
-	ws, err := g.upgrader.Upgrade(w, r, nil)
+	corked := &corking{ResponseWriter: w, pool: &g.held}
+	ws, err := g.upgrader.Upgrade(corked, r, nil)
 	if err != nil { // the client has its answer
 		g.sessions.Done()
 		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
 		return
 	}
-	s := newSession(g, ws, r)
+	s := newSession(g, ws, corked.cork, r)
 	go func() { // so that what net/http keeps for the request can go
 		defer g.sessions.Done()
 		s.run(g.ctx)

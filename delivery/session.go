@@ -26,6 +26,7 @@ type session struct {
 	// Static after construction.
 	g       *Gateway
 	ws      *websocket.Conn
+	cork    *cork  // beneath ws
 	conn    string // id
 	request auth.Request
 	log     zerolog.Logger
@@ -60,14 +61,16 @@ type session struct {
 	lease lease
 	note  *wire.Acked // the newest of other connections, not yet written
 	poked chan struct{}
+
+	endBy time.Time // set when the session is cancelled: until then the client may take what is left
 }
 
 // goodbye is how long a client that is closed has to take it.
 const goodbye = time.Second
 
-func newSession(g *Gateway, ws *websocket.Conn, r *http.Request) *session {
+func newSession(g *Gateway, ws *websocket.Conn, cork *cork, r *http.Request) *session {
 	s := &session{
-		g: g, ws: ws, conn: nuid.Next(), began: time.Now(), offered: len(websocket.Subprotocols(r)) > 0,
+		g: g, ws: ws, cork: cork, conn: nuid.Next(), began: time.Now(), offered: len(websocket.Subprotocols(r)) > 0,
 		control: make(chan any, 4), poked: make(chan struct{}, 1),
 	}
 	s.request = auth.Request{
@@ -81,11 +84,13 @@ func newSession(g *Gateway, ws *websocket.Conn, r *http.Request) *session {
 func (s *session) run(ctx context.Context) {
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	// Whoever cancels ends the read and, after a moment, the write that are under way.
-	stop := context.AfterFunc(ctx, func() {
-		_ = s.ws.SetReadDeadline(time.Now())
-		_ = s.ws.NetConn().SetWriteDeadline(time.Now().Add(goodbye))
+	interrupted := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		s.endBy = time.Now().Add(goodbye)
+		_ = s.cork.SetReadDeadline(time.Now())
+		s.cork.interrupt(s.endBy)
 	})
-	defer stop()
 
 	err := s.admit(ctx)
 	if err == nil {
@@ -100,6 +105,7 @@ func (s *session) run(ctx context.Context) {
 	}
 	s.cancel(err)
 	s.leave()
+	<-interrupted
 	s.finish(context.Cause(ctx)) // what came first
 }
 
@@ -112,6 +118,9 @@ func (s *session) admit(ctx context.Context) error {
 		return &closing{code: wire.CloseNoProtocol, reason: "offer the subprotocol " + wire.Subprotocol}
 	}
 	if err := s.write(wire.Hello{Protocol: wire.Subprotocol, AuthWithin: s.g.cfg.AuthWithin.Milliseconds()}); err != nil {
+		return err
+	}
+	if err := s.flush(); err != nil {
 		return err
 	}
 	first, err := s.readFirst(ctx)
@@ -252,7 +261,8 @@ func (s *session) finish(err error) {
 	var theirs *websocket.CloseError
 	if errors.As(err, &theirs) {
 		event.Int("code", theirs.Code).Str("by", "client").Msg("closed")
-		return // gorilla has answered
+		_ = s.cork.flush(s.endBy, 0) // gorilla's answer
+		return
 	}
 	if errors.Is(err, errClientGone) {
 		event.Str("by", "network").Msg("closed")
@@ -260,22 +270,22 @@ func (s *session) finish(err error) {
 	}
 	c := closingFor(err)
 	event.Int("code", int(c.code)).AnErr("cause", err).Str("by", "gateway").Msg("closed")
-	deadline := time.Now().Add(goodbye)
-	if retry := c.retry(); retry > 0 {
-		_ = s.ws.SetWriteDeadline(deadline)
-		frame := wire.Append(nil, wire.Goaway{Code: c.code, Reason: c.reason, RetryAfter: retry.Milliseconds()})
-		_ = s.ws.WriteMessage(websocket.TextMessage, frame)
+	if errors.Is(err, errLeaseExpired) {
+		s.cork.drop() // what was read before it ended, and not yet sent
 	}
-	message := websocket.FormatCloseMessage(int(c.code), shorten(c.reason))
-	if s.ws.WriteControl(websocket.CloseMessage, message, deadline) != nil {
+	if retry := c.retry(); retry > 0 {
+		_ = s.write(wire.Goaway{Code: c.code, Reason: c.reason, RetryAfter: retry.Milliseconds()})
+	}
+	s.cork.hold()
+	_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(c.code), shorten(c.reason)), time.Time{})
+	if s.cork.flush(s.endBy, 0) != nil {
 		return
 	}
-	socket := s.ws.NetConn()
-	if half, ok := socket.(interface{ CloseWrite() error }); ok {
+	if half, ok := s.cork.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	_ = socket.SetReadDeadline(deadline)
-	_, _ = io.Copy(io.Discard, socket)
+	_ = s.cork.SetReadDeadline(s.endBy)
+	_, _ = io.Copy(io.Discard, s.cork.Conn)
 }
 
 // shorten cuts a close frame's reason to the 123 bytes of RFC 6455, 5.5.1, between characters.

@@ -20,6 +20,7 @@ const batch = 64
 // writer is what the session's writing goroutine owns.
 type writer struct {
 	*session
+	now      time.Time // of this turn of the loop
 	entries  []streams.Entry
 	caughtUp bool      // everything of the client's up to the reader's position has been written
 	warned   lease     // whose end was announced
@@ -30,9 +31,11 @@ type writer struct {
 // writeLoop writes what comes behind the session's position, until the connection ends: first what was missed, then what is
 // stored. It is the only one that writes frames.
 func (s *session) writeLoop(ctx context.Context) error {
-	w := &writer{session: s, ping: time.Now().Add(s.g.cfg.Ping)}
+	w := &writer{session: s, now: time.Now()}
+	w.ping = w.now.Add(s.g.cfg.Ping)
 	reached := s.g.cfg.Tail.Reached(s.epoch, s.mark.Last)
-	timer := time.NewTimer(0)
+	due := w.nextDue()
+	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	for {
 		more, err := w.writeNext(ctx)
@@ -42,15 +45,22 @@ func (s *session) writeLoop(ctx context.Context) error {
 		if err := w.writeDue(); err != nil {
 			return err
 		}
-		if more {
-			timer.Reset(0)
-		} else {
-			timer.Reset(time.Until(w.nextDue()))
+		next := w.now
+		if !more {
+			if err := w.flush(); err != nil {
+				return err
+			}
+			next = w.nextDue()
+		}
+		if next != due {
+			due = next
+			timer.Reset(time.Until(due))
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-timer.C:
+			due = time.Time{}
 		case <-s.reader.Wake():
 		case <-reached: // the stream's end, perhaps without a message for this client
 			reached = nil
@@ -62,18 +72,24 @@ func (s *session) writeLoop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		w.now = time.Now()
 	}
 }
 
 // writeNext reads and writes one batch; more says that another may be waiting. Where the stream cannot be read it says so in
 // the log and leaves the position where it is.
 func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
-	if time.Now().Before(w.retry) {
+	if w.now.Before(w.retry) {
 		return false, nil
 	}
 	w.retry = time.Time{}
 	due := w.nextDue()
 	w.reader.SetDeadline(due)
+	if w.cork.holding() > 0 && w.reader.Cold() { // it may take long
+		if err := w.flush(); err != nil {
+			return false, err
+		}
+	}
 	purged, at := w.reader.Purged(), w.reader.Position() // asked first, so that what is read is what was left
 	w.entries, err = w.reader.Read(ctx, w.entries[:0], batch)
 	if through := w.reader.Expired(); through > 0 { // nothing was written yet
@@ -95,17 +111,20 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
+	if err != nil {
+		w.now = time.Now()
+	}
 	switch {
 	case errors.Is(err, streams.ErrReplaced), errors.Is(err, streams.ErrMissed):
 		return false, err
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
-	case err != nil && !time.Now().Before(due): // a ping is due, which the client must have to be found alive
+	case err != nil && !w.now.Before(due): // a ping is due, which the client must have to be found alive
 		w.caughtUp = false
 		return true, nil
 	case err != nil:
 		w.caughtUp = false
-		w.retry = time.Now().Add(200*time.Millisecond + rand.N(time.Second))
+		w.retry = w.now.Add(200*time.Millisecond + rand.N(time.Second))
 		w.log.Warn().Err(err).Msg("reading the stream, will try again")
 		return false, nil
 	}
@@ -141,11 +160,17 @@ func (w *writer) writePurged(after uint64) error {
 
 // writeMsg writes one message. A client that takes a batch slowly gets pings, and its end, in the midst of it.
 func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err := w.writeDue(); err != nil {
-		return err
+	if w.cork.holding() >= heldMost {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		w.now = time.Now()
+		if err := w.writeDue(); err != nil {
+			return err
+		}
 	}
 	w.sent.Store(e.Seq) // before the client can acknowledge it
 	w.delivered++
@@ -154,21 +179,20 @@ func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
 
 // writeDue writes what time brings: a ping, a word of the lease's end, or the end.
 func (w *writer) writeDue() error {
-	now := time.Now()
 	lease := w.currentLease()
-	if lease.over(now) {
+	if lease.over(w.now) {
 		return errLeaseExpired
 	}
-	if !lease.end.IsZero() && w.warned != lease && !now.Before(lease.warn) {
+	if !lease.end.IsZero() && w.warned != lease && !w.now.Before(lease.warn) {
 		w.warned = lease
-		if err := w.write(wire.Expiring{In: lease.end.Sub(now).Milliseconds()}); err != nil {
+		if err := w.write(wire.Expiring{In: lease.end.Sub(w.now).Milliseconds()}); err != nil {
 			return err
 		}
 	}
-	if now.Before(w.ping) {
+	if w.now.Before(w.ping) {
 		return nil
 	}
-	w.ping = now.Add(w.g.cfg.Ping)
+	w.ping = w.now.Add(w.g.cfg.Ping)
 	ping := wire.Ping{}
 	if w.live && w.caughtUp {
 		ping.Seq = w.reader.Position()
@@ -243,19 +267,31 @@ func (s *session) writeNote() error {
 
 func (s *session) write(f wire.Frame) error { return s.writeFrame(wire.Append(nil, f)) }
 
-// writeFrame writes one text message. Nothing is written after the lease's end.
+// writeFrame has one text message go with the next flush.
 func (s *session) writeFrame(frame []byte) error {
-	now := time.Now()
+	s.cork.hold()
+	if err := s.ws.WriteMessage(websocket.TextMessage, frame); err != nil { // it has been closed
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	return nil
+}
+
+// flush sends what was written. After the lease's end nothing is sent but the rest of a frame that was begun before.
+func (s *session) flush() error {
+	if s.cork.holding() == 0 {
+		return nil
+	}
+	now, slack := time.Now(), time.Second
 	lease := s.currentLease()
 	if lease.over(now) {
+		s.cork.drop()
 		return errLeaseExpired
 	}
 	deadline := now.Add(s.g.cfg.WriteWithin)
-	if !lease.end.IsZero() && lease.end.Before(deadline) {
-		deadline = lease.end
+	if !lease.end.IsZero() && lease.end.Before(deadline.Add(slack)) {
+		deadline, slack = lease.end, 0
 	}
-	_ = s.ws.SetWriteDeadline(deadline)
-	switch err := s.ws.WriteMessage(websocket.TextMessage, frame); {
+	switch err := s.cork.flush(deadline, slack); {
 	case err == nil:
 		return nil
 	case isTimeout(err) && lease.over(time.Now()):

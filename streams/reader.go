@@ -179,6 +179,18 @@ func (r *Reader) Read(ctx context.Context, dst []Entry, most int) ([]Entry, erro
 // read in no time.
 func (r *Reader) SetDeadline(until time.Time) { r.until = until }
 
+// Cold says whether the next Read would ask the stream, which may take long.
+func (r *Reader) Cold() bool {
+	g := r.ring
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.over != nil || r.pos >= g.visible() {
+		return false
+	}
+	covered, err := r.covered()
+	return !covered && err == nil
+}
+
 // readTail reads from memory; behind says that the position lies before it.
 func (r *Reader) readTail(dst []Entry, most int) (_ []Entry, behind bool, err error) {
 	g := r.ring
