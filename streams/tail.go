@@ -51,7 +51,8 @@ var errAnew = errors.New("the consumer must be made anew")
 
 const (
 	lookWithin = 20 * time.Millisecond
-	stuckAfter = 5 * time.Second // without a message that the stream has
+	markEvery  = time.Millisecond // or thousands who come at the same time would have the server count for each of them
+	stuckAfter = 5 * time.Second  // without a message that the stream has
 
 	newEpochWithin = 500 * time.Millisecond
 )
@@ -117,6 +118,7 @@ func (t *Tail) Mark(ctx context.Context) (State, error) {
 }
 
 func (t *Tail) answerMarks(ctx context.Context) {
+	var asked time.Time
 	for {
 		var waiting []chan<- markResult
 		select {
@@ -125,6 +127,8 @@ func (t *Tail) answerMarks(ctx context.Context) {
 		case w := <-t.marks:
 			waiting = append(waiting, w)
 		}
+		time.Sleep(time.Until(asked.Add(markEvery)))
+		asked = time.Now()
 		for more := true; more; {
 			select {
 			case w := <-t.marks:
