@@ -78,7 +78,7 @@ func New(cfg Config) *Gateway {
 	g.ctx, g.end = context.WithCancelCause(context.Background())
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
-		ReadBufferSize:   1 << 10,
+		ReadBufferSize:   512, // most frames are acknowledgements
 		WriteBufferPool:  &sync.Pool{},
 		Subprotocols:     []string{wire.Subprotocol},
 		CheckOrigin:      g.allowed,
@@ -125,11 +125,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
 		return
 	}
-	s := newSession(g, ws, corked.cork, r)
-	go func() { // so that what net/http keeps for the request can go
-		defer g.sessions.Done()
-		s.run(g.ctx)
-	}()
+	newSession(g, ws, corked.cork, r).run(g.ctx, g.sessions.Done)
 }
 
 // begin counts a session, unless the gateway is draining.

@@ -56,10 +56,7 @@ func (s *session) limit(ctx context.Context, cursor streams.CursorState, after u
 		if limit == 0 || source.Unread < limit {
 			continue
 		}
-		if source.Unread = min(source.Unread, s.g.cfg.Tail.AtMost(s.mark, source.Subject, start, limit)); source.Unread < limit {
-			continue
-		}
-		have, err := s.g.cfg.Stream.Count(ctx, source.Subject)
+		have, err := s.g.cfg.Tail.AtMost(ctx, s.mark, source.Subject, start, limit)
 		if err != nil {
 			return 0, err
 		}

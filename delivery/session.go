@@ -29,7 +29,6 @@ type session struct {
 	cork    *cork  // beneath ws
 	conn    string // id
 	request auth.Request
-	log     zerolog.Logger
 	began   time.Time
 	offered bool // the client named subprotocols
 	cancel  context.CancelCauseFunc
@@ -76,12 +75,21 @@ func newSession(g *Gateway, ws *websocket.Conn, cork *cork, r *http.Request) *se
 	s.request = auth.Request{
 		Conn: s.conn, RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(),
 	}
-	s.log = g.log.With().Str("conn", s.conn).Str("remote", r.RemoteAddr).Logger()
 	return s
 }
 
-// run serves the connection to its end: the reader in this goroutine, the writer in another.
-func (s *session) run(ctx context.Context) {
+// about says in the log of whom it speaks. To keep a logger for that would double what an idle session holds.
+func (s *session) about(e *zerolog.Event) *zerolog.Event {
+	e = e.Str("conn", s.conn).Str("remote", s.request.RemoteAddr)
+	if s.cursor.User != "" {
+		e = e.Str("user", s.cursor.User).Str("device", s.cursor.Device)
+	}
+	return e
+}
+
+// run admits the client and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It
+// returns once they have begun, or the client was refused; done is called at the connection's end.
+func (s *session) run(ctx context.Context, done func()) {
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	// Whoever cancels ends the read and, after a moment, the write that are under way.
 	interrupted := make(chan struct{})
@@ -91,22 +99,28 @@ func (s *session) run(ctx context.Context) {
 		_ = s.cork.SetReadDeadline(time.Now())
 		s.cork.interrupt(s.endBy)
 	})
-
-	err := s.admit(ctx)
-	if err == nil {
-		written := make(chan struct{})
-		go func() {
-			defer close(written)
-			s.cancel(s.writeLoop(ctx))
-		}()
-		err = s.readLoop(ctx)
+	finish := func(err error) {
+		s.cancel(err)
+		s.leave()
+		<-interrupted
+		s.finish(context.Cause(ctx)) // what came first
+		done()
+	}
+	if err := s.admit(ctx); err != nil {
+		finish(err)
+		return
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		s.cancel(s.writeLoop(ctx))
+	}()
+	go func() {
+		err := s.readLoop(ctx)
 		s.cancel(err)
 		<-written
-	}
-	s.cancel(err)
-	s.leave()
-	<-interrupted
-	s.finish(context.Cause(ctx)) // what came first
+		finish(err)
+	}()
 }
 
 // end closes the session from outside.
@@ -155,7 +169,6 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 	if _, err := streams.ConsumerName(s.cursor); err != nil {
 		return identity, fmt.Errorf("%w: %w", wire.ErrBadFrame, err)
 	}
-	s.log = s.log.With().Str("user", identity.User).Str("device", first.Device).Logger()
 	// The mark comes after the answer: what the stream holds now, the client gets before live.
 	if s.mark, err = s.g.cfg.Tail.Mark(ctx); err != nil {
 		return identity, err
@@ -257,7 +270,7 @@ func (s *session) carry() {
 // reset, and the client would not see the close frame.
 func (s *session) finish(err error) {
 	defer func() { _ = s.ws.Close() }()
-	event := s.log.Info().Dur("lasted", time.Since(s.began)).Uint64("delivered", s.delivered).Uint64("acked", s.acked.Load())
+	event := s.about(s.g.log.Info()).Dur("lasted", time.Since(s.began)).Uint64("delivered", s.delivered).Uint64("acked", s.acked.Load())
 	var theirs *websocket.CloseError
 	if errors.As(err, &theirs) {
 		event.Int("code", theirs.Code).Str("by", "client").Msg("closed")

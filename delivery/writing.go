@@ -125,12 +125,15 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	case err != nil:
 		w.caughtUp = false
 		w.retry = w.now.Add(200*time.Millisecond + rand.N(time.Second))
-		w.log.Warn().Err(err).Msg("reading the stream, will try again")
+		w.about(w.g.log.Warn()).Err(err).Msg("reading the stream, will try again")
 		return false, nil
 	}
 	more = len(w.entries) == batch
 	w.caughtUp = !more
-	clear(w.entries) // an idle session holds no frames
+	clear(w.entries) // an idle session holds no frames …
+	if !more && cap(w.entries) > 4 {
+		w.entries = nil // … and little else
+	}
 	if at := w.reader.Position(); w.caughtUp && !w.live && at >= w.mark.Last {
 		w.live = true
 		raise(&w.sent, at)

@@ -161,29 +161,6 @@ func (r *ring) behind(id uint32, seq uint64) (n uint64) {
 	return n
 }
 
-// AtMost says how many messages of the subject the stream may have got behind a seq, up to the mark, at most: fewer than enough only
-// where memory tells that surely.
-func (t *Tail) AtMost(mark State, subject string, after, enough uint64) uint64 {
-	r := t.current()
-	if r == nil || r.epoch != mark.Epoch {
-		return math.MaxUint64
-	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if after < r.base || r.catching.seen != nil {
-		return math.MaxUint64
-	}
-	n := mark.Last - min(mark.Last, r.through) // if all that was not yet read were of it
-	id, ok := r.chains[subject]
-	if !ok {
-		return n
-	}
-	for i := r.list[id].last; n < enough && i != 0 && i >= r.first && r.at(i).seq > after; i = r.at(i).prev {
-		n++
-	}
-	return n
-}
-
 // count notes one more message to read on the chain, of which the stream keeps at most so many.
 func (r *Reader) count(chain uint32, most int64) {
 	for i := range r.sources {

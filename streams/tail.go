@@ -33,6 +33,7 @@ type Tail struct {
 	kick      chan struct{} // look at the stream now
 	ready     chan struct{} // closed once warm
 	desk      *desk         // of reads from the stream
+	counts    counts
 	replicas  atomic.Int32
 	looked    atomic.Uint64      // 1 more than the number of reconnects when the stream was last found to be the one that is read
 	onReplace func(epoch string) // of Cursors
