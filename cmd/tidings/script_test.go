@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,12 @@ const patience = 30 * time.Second
 //
 // What was started is killed at the end of its script. $TESTDATA is the directory of that name.
 func TestScripts(t *testing.T) {
+	runScripts(t, testscript.Params{Dir: filepath.Join("..", "..", "testdata", "scripts")})
+}
+
+// runScripts runs scripts with those commands, and with these variables set.
+func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
+	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("the stories send signals")
 	}
@@ -57,34 +64,35 @@ func TestScripts(t *testing.T) {
 	if whole, ok := t.Deadline(); ok && whole.Before(deadline) {
 		deadline = whole
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                filepath.Join(testdata, "scripts"),
-		RequireUniqueNames: true,
-		Deadline:           deadline,
-		Setup: func(env *testscript.Env) error {
-			// The race detector sleeps for a second before each exit otherwise.
-			env.Setenv("GORACE", "atexit_sleep_ms=10 "+env.Getenv("GORACE"))
-			env.Setenv("TESTDATA", testdata)
-			env.Values[processesKey{}] = &processes{environment: slices.Clone(env.Vars), running: map[string]*process{}}
-			return nil
-		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":   plain(2, -1, cmdExits),
-			"start":   plain(2, -1, cmdStart),
-			"signal":  plain(2, 2, cmdSignal),
-			"end":     plain(2, 2, cmdEnd),
-			"waitfor": plain(2, 2, cmdWaitFor),
-			"until":   plain(2, -1, cmdUntil),
-			"freeport": plain(1, -1, func(ts *testscript.TestScript, names []string) {
-				for _, name := range names {
-					ts.Setenv(name, strconv.Itoa(streamstest.FreePort(t)))
-				}
-			}),
-			"quoted": plain(2, 2, cmdQuoted),
-			"fill":   plain(2, 2, cmdFill),
-			"fetch":  plain(1, 1, cmdFetch),
-		},
-	})
+	scripts.RequireUniqueNames, scripts.Deadline = true, deadline
+	scripts.Setup = func(env *testscript.Env) error {
+		// The race detector sleeps for a second before each exit otherwise.
+		env.Setenv("GORACE", "atexit_sleep_ms=10 "+env.Getenv("GORACE"))
+		env.Setenv("TESTDATA", testdata)
+		for _, variable := range variables {
+			name, value, _ := strings.Cut(variable, "=")
+			env.Setenv(name, value)
+		}
+		env.Values[processesKey{}] = &processes{environment: slices.Clone(env.Vars), running: map[string]*process{}}
+		return nil
+	}
+	scripts.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"exits":   plain(2, -1, cmdExits),
+		"start":   plain(2, -1, cmdStart),
+		"signal":  plain(2, 2, cmdSignal),
+		"end":     plain(2, 2, cmdEnd),
+		"waitfor": plain(2, 2, cmdWaitFor),
+		"until":   plain(2, -1, cmdUntil),
+		"freeport": plain(1, -1, func(ts *testscript.TestScript, names []string) {
+			for _, name := range names {
+				ts.Setenv(name, strconv.Itoa(streamstest.FreePort(t)))
+			}
+		}),
+		"quoted": plain(2, 2, cmdQuoted),
+		"fill":   plain(2, 2, cmdFill),
+		"fetch":  plain(1, 1, cmdFetch),
+	}
+	testscript.Run(t, scripts)
 }
 
 // plain is a command without a negated form, with so many arguments; most -1 is any number.

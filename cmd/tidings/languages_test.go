@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// The tests below run stories like those of TestScripts, in which the backend or the client is none of ours.
+
+func TestBackendInPHP(t *testing.T) {
+	t.Parallel()
+	need(t, "php", "php-cli")
+	runStory(t, "php.txtar")
+}
+
+func TestBackendInNode(t *testing.T) {
+	t.Parallel()
+	needNode(t, 20)
+	need(t, "npm", "npm")
+	backend := t.TempDir()
+	if err := os.CopyFS(backend, os.DirFS(filepath.Join("..", "..", "testdata", "languages", "node"))); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	install := exec.CommandContext(ctx, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts",
+		"--fetch-retry-mintimeout=1000", "--fetch-retry-factor=2") // who is offline need not wait long to be told
+	install.Dir = backend
+	if out, err := install.CombinedOutput(); err != nil {
+		missing(t, "npm ci cannot fetch the libraries of NATS: %v\n%s", err, out)
+	}
+	runStory(t, "node.txtar", "BACKEND="+backend)
+}
+
+// The tool of NATS itself takes a minute to build where no cache has it.
+func TestToolOfNATS(t *testing.T) {
+	t.Parallel()
+	if !streamstest.Long() {
+		t.Skip("builds the nats tool; set TIDINGS_LONG=1")
+	}
+	bin := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "install", "github.com/nats-io/natscli/nats@v0.5.1")
+	build.Env = append(os.Environ(), "GOBIN="+bin)
+	if out, err := build.CombinedOutput(); err != nil {
+		missing(t, "go install cannot build the nats tool: %v\n%s", err, out)
+	}
+	runStory(t, "nats.txtar", "NATS="+filepath.Join(bin, "nats"))
+}
+
+func runStory(t *testing.T, name string, variables ...string) {
+	t.Helper()
+	file := filepath.Join("..", "..", "testdata", "languages", name)
+	runScripts(t, testscript.Params{Files: []string{file}}, variables...)
+}
+
+// need skips a test where a program is missing.
+func need(t *testing.T, program, debian string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		missing(t, "there is no %s: install %s", program, debian)
+	}
+}
+
+// needNode skips a test where there is no Node of at least that version, and returns the version there is.
+func needNode(t *testing.T, least int) (major int) {
+	t.Helper()
+	need(t, "node", "nodejs")
+	out, err := exec.CommandContext(t.Context(), "node", "--version").Output()
+	if version := regexp.MustCompile(`^v(\d+)\.`).FindSubmatch(out); version != nil {
+		major, err = strconv.Atoi(string(version[1]))
+	}
+	if err != nil || major < least {
+		missing(t, "Node is %q (%v), want %d or later", out, err, least)
+	}
+	return major
+}
+
+// missing skips a test, but not in CI.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
