@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,26 @@ func TestBackendInNode(t *testing.T) {
 		missing(t, "npm ci cannot fetch the libraries of NATS: %v\n%s", err, out)
 	}
 	runStory(t, "node.txtar", "BACKEND="+backend)
+}
+
+// The client is the one in the README.
+func TestClientWithoutLibraryInNode(t *testing.T) {
+	t.Parallel()
+	options := ""
+	if needNode(t, 20) < 22 {
+		options = "--experimental-websocket"
+	}
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, client, _ := strings.Cut(string(readme), "```js\n// listen.mjs")
+	client, _, _ = strings.Cut(client, "```\n")
+	file := filepath.Join(t.TempDir(), "listen.mjs")
+	if err := os.WriteFile(file, []byte("//"+client), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runStory(t, "websocket.txtar", "CLIENT="+file, "NODE_OPTIONS="+options, "PAUSE="+streamstest.Either("0", "12"))
 }
 
 // The tool of NATS itself takes a minute to build where no cache has it.
