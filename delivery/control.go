@@ -71,7 +71,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		}
 	}
 	close(g.ready)
-	<-ctx.Done()
+	g.tidy(ctx)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -55,11 +56,13 @@ type Gateway struct {
 	hub      *hub
 	upgrader websocket.Upgrader
 	held     sync.Pool // of corks
+	frames   sync.Pool // of *bytes.Buffer, for what clients send
 
 	ctx      context.Context // of all sessions; its cause is why they end
 	end      context.CancelCauseFunc
 	ready    chan struct{}
 	sessions sync.WaitGroup
+	made     atomic.Int64
 	mu       sync.Mutex // orders sessions.Add before the Wait of Drain
 	draining bool
 }
@@ -125,6 +128,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
 		return
 	}
+	g.made.Add(1)
 	newSession(g, ws, corked.cork, r).run(g.ctx, g.sessions.Done)
 }
 

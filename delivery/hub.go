@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // hub knows the admitted sessions by user.
 type hub struct {
 	mu    sync.Mutex
-	users map[string]map[*session]struct{}
+	users map[string][]*session
 	// disconnects are remembered for as long as an authentication that began before may take, since they count for it too.
 	disconnects []disconnect
 }
@@ -25,7 +26,7 @@ type disconnect struct {
 // remembered is longer than an authentication, the wait for it and a look at the stream may take together: 30, 10 and 10 seconds.
 const remembered = time.Minute
 
-func newHub() *hub { return &hub{users: map[string]map[*session]struct{}{}} }
+func newHub() *hub { return &hub{users: map[string][]*session{}} }
 
 // add enters a session whose authentication began at the given time, unless a disconnect has come meanwhile: then it returns that.
 func (h *hub) add(s *session, since time.Time) (disconnect, bool) {
@@ -36,12 +37,7 @@ func (h *hub) add(s *session, since time.Time) (disconnect, bool) {
 			return d, true
 		}
 	}
-	of := h.users[s.cursor.User]
-	if of == nil {
-		of = map[*session]struct{}{}
-		h.users[s.cursor.User] = of
-	}
-	of[s] = struct{}{}
+	h.users[s.cursor.User] = append(h.users[s.cursor.User], s)
 	return disconnect{}, false
 }
 
@@ -49,9 +45,13 @@ func (h *hub) remove(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	of := h.users[s.cursor.User]
-	delete(of, s)
+	if i := slices.Index(of, s); i >= 0 {
+		of = slices.Delete(of, i, i+1)
+	}
 	if len(of) == 0 {
 		delete(h.users, s.cursor.User)
+	} else {
+		h.users[s.cursor.User] = of
 	}
 }
 
@@ -70,7 +70,7 @@ func (h *hub) disconnect(d disconnect) (closed int) {
 		h.disconnects = h.disconnects[1:]
 	}
 	h.disconnects = append(h.disconnects, d)
-	for s := range h.users[d.user] {
+	for _, s := range h.users[d.user] {
 		if d.meant(s.cursor) {
 			s.end(d.closing())
 			closed++
@@ -83,7 +83,7 @@ func (h *hub) disconnect(d disconnect) (closed int) {
 func (h *hub) acked(id streams.CursorID, epoch string, seq, unread uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for s := range h.users[id.User] {
+	for _, s := range h.users[id.User] {
 		if s.cursor == id && s.epoch == epoch {
 			s.tellAcked(seq, unread)
 		}

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -64,17 +65,22 @@ func (s *session) readFrame(ctx context.Context, within time.Duration) (wire.Fra
 		return nil, fmt.Errorf("%w: send text, not binary", wire.ErrBadFrame)
 	}
 	// Not by gorilla's read limit, which closes with 1009 and leaves no time to say more.
-	data, err := io.ReadAll(io.LimitReader(r, s.g.cfg.MaxFrame+1))
-	if err != nil {
+	buffer, _ := s.g.frames.Get().(*bytes.Buffer)
+	if buffer == nil {
+		buffer = &bytes.Buffer{}
+	}
+	defer s.g.frames.Put(buffer)
+	buffer.Reset()
+	if _, err := buffer.ReadFrom(io.LimitReader(r, s.g.cfg.MaxFrame+1)); err != nil {
 		return nil, s.lost(ctx, err)
 	}
-	if int64(len(data)) > s.g.cfg.MaxFrame {
+	if int64(buffer.Len()) > s.g.cfg.MaxFrame {
 		return nil, &closing{code: wire.CloseTooLarge, reason: fmt.Sprintf("a frame may have %d bytes", s.g.cfg.MaxFrame)}
 	}
-	if !utf8.Valid(data) {
+	if !utf8.Valid(buffer.Bytes()) {
 		return nil, &closing{code: websocket.CloseInvalidFramePayloadData, reason: "invalid UTF-8"}
 	}
-	return wire.Decode(data)
+	return wire.Decode(buffer.Bytes())
 }
 
 // lost says what an error of the socket means.

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -26,9 +28,29 @@ func Append(dst []byte, f Frame) []byte {
 	return append(dst, body[1:]...)
 }
 
+// decodeUsual parses what clients send all the time, as our own write it, at a twentieth of the cost; nil: it is something else.
+func decodeUsual(data []byte) Frame {
+	if string(data) == `{"type":"pong"}` {
+		return Pong{}
+	}
+	digits, isAck := bytes.CutPrefix(data, []byte(`{"type":"ack","seq":`))
+	digits, ends := bytes.CutSuffix(digits, []byte{'}'})
+	if !isAck || !ends || len(digits) == 0 || digits[0] == '0' || digits[0] == '+' {
+		return nil
+	}
+	seq, err := strconv.ParseUint(string(digits), 10, 64)
+	if err != nil {
+		return nil
+	}
+	return Ack{Seq: seq}
+}
+
 // Decode parses one frame of either side; the result is a value such as Ack, not a pointer. A type that it does not know
 // gives nil and no error, and is to be ignored. Errors wrap ErrBadFrame and never quote the frame, which may hold a token.
 func Decode(data []byte) (Frame, error) {
+	if f := decodeUsual(data); f != nil {
+		return f, nil
+	}
 	if !utf8.Valid(data) {
 		return nil, fmt.Errorf("%w: invalid UTF-8", ErrBadFrame)
 	}

@@ -137,6 +137,10 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		frame, err := wire.Decode(data)
+		spaced, spacedErr := wire.Decode(append([]byte{' '}, data...)) // not as our clients write it
+		if !reflect.DeepEqual(frame, spaced) || (err == nil) != (spacedErr == nil) {
+			t.Fatalf("%#v, %v, with a space before it %#v, %v", frame, err, spaced, spacedErr)
+		}
 		if err != nil {
 			if frame != nil || !errors.Is(err, wire.ErrBadFrame) {
 				t.Fatalf("Decode = %#v, %v", frame, err)
