@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -114,23 +113,6 @@ func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
 // Connections is the number of connections of the user, here.
 func (g *Gateway) Connections(user string) int { return g.hub.count(user) }
-
-func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	if !g.begin() {
-		w.Header().Set("Retry-After", fmt.Sprint(1+rand.IntN(max(1, int(g.cfg.Drain/time.Second)))))
-		http.Error(w, "draining: connect again, another gateway will take you", http.StatusServiceUnavailable)
-		return
-	}
-	corked := &corking{ResponseWriter: w, pool: &g.held}
-	ws, err := g.upgrader.Upgrade(corked, r, nil)
-	if err != nil { // the client has its answer
-		g.sessions.Done()
-		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
-		return
-	}
-	g.made.Add(1)
-	newSession(g, ws, corked.cork, r).run(g.ctx, g.sessions.Done)
-}
 
 // begin counts a session, unless the gateway is draining.
 func (g *Gateway) begin() bool {

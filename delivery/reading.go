@@ -13,23 +13,10 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// readFirst waits for the auth frame.
-func (s *session) readFirst(ctx context.Context) (wire.Auth, error) {
-	frame, err := s.readFrame(ctx, s.g.cfg.AuthWithin-time.Since(s.began))
-	if err != nil {
-		return wire.Auth{}, err
-	}
-	first, ok := frame.(wire.Auth)
-	if !ok {
-		return wire.Auth{}, fmt.Errorf("%w: the first must be auth", wire.ErrBadFrame)
-	}
-	return first, nil
-}
-
 // readLoop handles the client's frames until the connection ends.
-func (s *session) readLoop(ctx context.Context) error {
+func (c *socket) readLoop(ctx context.Context, s *session) error {
 	for {
-		frame, err := s.readFrame(ctx, s.g.cfg.Ping+s.g.cfg.PongWithin)
+		frame, err := c.readFrame(ctx, s.g, s.g.cfg.Ping+s.g.cfg.PongWithin)
 		if err != nil {
 			return err
 		}
@@ -52,30 +39,30 @@ func (s *session) readLoop(ctx context.Context) error {
 }
 
 // readFrame reads one frame; one of an unknown type is nil.
-func (s *session) readFrame(ctx context.Context, within time.Duration) (wire.Frame, error) {
-	_ = s.ws.SetReadDeadline(time.Now().Add(within))
+func (c *socket) readFrame(ctx context.Context, g *Gateway, within time.Duration) (wire.Frame, error) {
+	_ = c.ws.SetReadDeadline(time.Now().Add(within))
 	if ctx.Err() != nil { // cancelled before the deadline was set
 		return nil, context.Cause(ctx)
 	}
-	kind, r, err := s.ws.NextReader()
+	kind, r, err := c.ws.NextReader()
 	if err != nil {
-		return nil, s.lost(ctx, err)
+		return nil, lost(ctx, err)
 	}
 	if kind != websocket.TextMessage {
 		return nil, fmt.Errorf("%w: send text, not binary", wire.ErrBadFrame)
 	}
 	// Not by gorilla's read limit, which closes with 1009 and leaves no time to say more.
-	buffer, _ := s.g.frames.Get().(*bytes.Buffer)
+	buffer, _ := g.frames.Get().(*bytes.Buffer)
 	if buffer == nil {
 		buffer = &bytes.Buffer{}
 	}
-	defer s.g.frames.Put(buffer)
+	defer g.frames.Put(buffer)
 	buffer.Reset()
-	if _, err := buffer.ReadFrom(io.LimitReader(r, s.g.cfg.MaxFrame+1)); err != nil {
-		return nil, s.lost(ctx, err)
+	if _, err := buffer.ReadFrom(io.LimitReader(r, g.cfg.MaxFrame+1)); err != nil {
+		return nil, lost(ctx, err)
 	}
-	if int64(buffer.Len()) > s.g.cfg.MaxFrame {
-		return nil, &closing{code: wire.CloseTooLarge, reason: fmt.Sprintf("a frame may have %d bytes", s.g.cfg.MaxFrame)}
+	if int64(buffer.Len()) > g.cfg.MaxFrame {
+		return nil, &closing{code: wire.CloseTooLarge, reason: fmt.Sprintf("a frame may have %d bytes", g.cfg.MaxFrame)}
 	}
 	if !utf8.Valid(buffer.Bytes()) {
 		return nil, &closing{code: websocket.CloseInvalidFramePayloadData, reason: "invalid UTF-8"}
@@ -84,7 +71,7 @@ func (s *session) readFrame(ctx context.Context, within time.Duration) (wire.Fra
 }
 
 // lost says what an error of the socket means.
-func (s *session) lost(ctx context.Context, err error) error {
+func lost(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -20,17 +19,15 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// session is one connection: a position in the stream, and the subjects it may read. One goroutine reads frames, one writes;
+// session is one connection: a position in the stream, and the subjects it may read. One goroutine hears the client, one writes;
 // replay and live delivery are the same loop of the writer.
 type session struct {
 	// Static after construction.
 	g       *Gateway
-	ws      *websocket.Conn
-	cork    *cork  // beneath ws
+	line    line
 	conn    string // id
 	request auth.Request
 	began   time.Time
-	offered bool // the client named subprotocols
 	cancel  context.CancelCauseFunc
 
 	// Static after admission.
@@ -64,13 +61,29 @@ type session struct {
 	endBy time.Time // set when the session is cancelled: until then the client may take what is left
 }
 
+// line is how a session reaches its client. But for interrupt one goroutine uses it at a time.
+type line interface {
+	// write has a frame go with the next flush.
+	write(frame []byte) error
+	// holding is how many bytes wait for that.
+	holding() int
+	// flush sends them, until the deadline or longer by up to the slack. An error that is a timeout leaves of them no more than the rest
+	// of a frame that was begun.
+	flush(deadline time.Time, slack time.Duration) error
+	// drop forgets them, but for such a rest.
+	drop()
+	// interrupt ends what waits for the client to speak now, and what waits for it to listen at that time.
+	interrupt(until time.Time)
+	// close says why, after what is held, and waits until then for the client to take it; nil: the client knows.
+	close(c *closing, until time.Time)
+}
+
 // goodbye is how long a client that is closed has to take it.
 const goodbye = time.Second
 
-func newSession(g *Gateway, ws *websocket.Conn, cork *cork, r *http.Request) *session {
+func newSession(g *Gateway, line line, r *http.Request) *session {
 	s := &session{
-		g: g, ws: ws, cork: cork, conn: nuid.Next(), began: time.Now(), offered: len(websocket.Subprotocols(r)) > 0,
-		control: make(chan any, 4), poked: make(chan struct{}, 1),
+		g: g, line: line, conn: nuid.Next(), began: time.Now(), control: make(chan any, 4), poked: make(chan struct{}, 1),
 	}
 	s.request = auth.Request{
 		Conn: s.conn, RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(),
@@ -87,60 +100,29 @@ func (s *session) about(e *zerolog.Event) *zerolog.Event {
 	return e
 }
 
-// run admits the client and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It
-// returns once they have begun, or the client was refused; done is called at the connection's end.
-func (s *session) run(ctx context.Context, done func()) {
-	ctx, s.cancel = context.WithCancelCause(ctx)
+// begin makes the session's context. Over is to be called at its end, with what ended it.
+func (s *session) begin(parent context.Context) (ctx context.Context, over func(error)) {
+	ctx, s.cancel = context.WithCancelCause(parent)
 	// Whoever cancels ends the read and, after a moment, the write that are under way.
 	interrupted := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(interrupted)
 		s.endBy = time.Now().Add(goodbye)
-		_ = s.cork.SetReadDeadline(time.Now())
-		s.cork.interrupt(s.endBy)
+		s.line.interrupt(s.endBy)
 	})
-	finish := func(err error) {
+	return ctx, func(err error) {
 		s.cancel(err)
 		s.leave()
 		<-interrupted
 		s.finish(context.Cause(ctx)) // what came first
-		done()
 	}
-	if err := s.admit(ctx); err != nil {
-		finish(err)
-		return
-	}
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		s.cancel(s.writeLoop(ctx))
-	}()
-	go func() {
-		err := s.readLoop(ctx)
-		s.cancel(err)
-		<-written
-		finish(err)
-	}()
 }
 
 // end closes the session from outside.
 func (s *session) end(c *closing) { s.cancel(c) }
 
-// admit greets and authenticates the client, finds its position and answers ready.
-func (s *session) admit(ctx context.Context) error {
-	if s.offered && s.ws.Subprotocol() == "" {
-		return &closing{code: wire.CloseNoProtocol, reason: "offer the subprotocol " + wire.Subprotocol}
-	}
-	if err := s.write(wire.Hello{Protocol: wire.Subprotocol, AuthWithin: s.g.cfg.AuthWithin.Milliseconds()}); err != nil {
-		return err
-	}
-	if err := s.flush(); err != nil {
-		return err
-	}
-	first, err := s.readFirst(ctx)
-	if err != nil {
-		return err
-	}
+// open authenticates the client, finds its position and answers ready.
+func (s *session) open(ctx context.Context, first wire.Auth) error {
 	identity, err := s.authenticate(ctx, first)
 	if err != nil {
 		return err
@@ -266,52 +248,25 @@ func (s *session) carry() {
 	}
 }
 
-// finish tells the client why, gives it a second to hear it, and closes. A socket that is closed with unread data in it is
-// reset, and the client would not see the close frame.
+// finish tells the client why, unless it was the client who ended it, and the log.
 func (s *session) finish(err error) {
-	defer func() { _ = s.ws.Close() }()
 	event := s.about(s.g.log.Info()).Dur("lasted", time.Since(s.began)).Uint64("delivered", s.delivered).Uint64("acked", s.acked.Load())
 	var theirs *websocket.CloseError
-	if errors.As(err, &theirs) {
+	switch {
+	case errors.As(err, &theirs):
 		event.Int("code", theirs.Code).Str("by", "client").Msg("closed")
-		_ = s.cork.flush(s.endBy, 0) // gorilla's answer
-		return
-	}
-	if errors.Is(err, errClientGone) {
+		s.line.close(nil, s.endBy)
+	case errors.Is(err, errClientGone):
 		event.Str("by", "network").Msg("closed")
-		return
+		s.line.close(nil, time.Now())
+	default:
+		c := closingFor(err)
+		event.Int("code", int(c.code)).AnErr("cause", err).Str("by", "gateway").Msg("closed")
+		if errors.Is(err, errLeaseExpired) {
+			s.line.drop() // what was read before it ended, and not yet sent
+		}
+		s.line.close(c, s.endBy)
 	}
-	c := closingFor(err)
-	event.Int("code", int(c.code)).AnErr("cause", err).Str("by", "gateway").Msg("closed")
-	if errors.Is(err, errLeaseExpired) {
-		s.cork.drop() // what was read before it ended, and not yet sent
-	}
-	if retry := c.retry(); retry > 0 {
-		_ = s.write(wire.Goaway{Code: c.code, Reason: c.reason, RetryAfter: retry.Milliseconds()})
-	}
-	s.cork.hold()
-	_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(c.code), shorten(c.reason)), time.Time{})
-	if s.cork.flush(s.endBy, 0) != nil {
-		return
-	}
-	if half, ok := s.cork.Conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
-	_ = s.cork.SetReadDeadline(s.endBy)
-	_, _ = io.Copy(io.Discard, s.cork.Conn)
-}
-
-// shorten cuts a close frame's reason to the 123 bytes of RFC 6455, 5.5.1, between characters.
-func shorten(reason string) string {
-	const most = 123
-	if len(reason) <= most {
-		return reason
-	}
-	cut := most
-	for cut > 0 && reason[cut]&0xc0 == 0x80 {
-		cut--
-	}
-	return reason[:cut]
 }
 
 func isTimeout(err error) bool {

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/tidings-io/tidings/delivery/wire"
 	"github.com/tidings-io/tidings/streams"
 )
@@ -85,7 +83,7 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	w.retry = time.Time{}
 	due := w.nextDue()
 	w.reader.SetDeadline(due)
-	if w.cork.holding() > 0 && w.reader.Cold() { // it may take long
+	if w.line.holding() > 0 && w.reader.Cold() { // it may take long
 		if err := w.flush(); err != nil {
 			return false, err
 		}
@@ -163,7 +161,7 @@ func (w *writer) writePurged(after uint64) error {
 
 // writeMsg writes one message. A client that takes a batch slowly gets pings, and its end, in the midst of it.
 func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
-	if w.cork.holding() >= heldMost {
+	if w.line.holding() >= heldMost {
 		if err := w.flush(); err != nil {
 			return err
 		}
@@ -177,7 +175,7 @@ func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
 	}
 	w.sent.Store(e.Seq) // before the client can acknowledge it
 	w.delivered++
-	return w.writeFrame(e.Frame)
+	return w.line.write(e.Frame)
 }
 
 // writeDue writes what time brings: a ping, a word of the lease's end, or the end.
@@ -268,33 +266,24 @@ func (s *session) writeNote() error {
 	return s.write(*note)
 }
 
-func (s *session) write(f wire.Frame) error { return s.writeFrame(wire.Append(nil, f)) }
-
-// writeFrame has one text message go with the next flush.
-func (s *session) writeFrame(frame []byte) error {
-	s.cork.hold()
-	if err := s.ws.WriteMessage(websocket.TextMessage, frame); err != nil { // it has been closed
-		return fmt.Errorf("%w: %w", errClientGone, err)
-	}
-	return nil
-}
+func (s *session) write(f wire.Frame) error { return s.line.write(wire.Append(nil, f)) }
 
 // flush sends what was written. After the lease's end nothing is sent but the rest of a frame that was begun before.
 func (s *session) flush() error {
-	if s.cork.holding() == 0 {
+	if s.line.holding() == 0 {
 		return nil
 	}
 	now, slack := time.Now(), time.Second
 	lease := s.currentLease()
 	if lease.over(now) {
-		s.cork.drop()
+		s.line.drop()
 		return errLeaseExpired
 	}
 	deadline := now.Add(s.g.cfg.WriteWithin)
 	if !lease.end.IsZero() && lease.end.Before(deadline.Add(slack)) {
 		deadline, slack = lease.end, 0
 	}
-	switch err := s.cork.flush(deadline, slack); {
+	switch err := s.line.flush(deadline, slack); {
 	case err == nil:
 		return nil
 	case isTimeout(err) && lease.over(time.Now()):

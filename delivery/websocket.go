@@ -1,0 +1,132 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+// socket is the line to a client that speaks tidings.v1 over a WebSocket.
+type socket struct {
+	*cork
+	ws      *websocket.Conn
+	offered bool // the client named subprotocols
+}
+
+func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	if !g.begin() {
+		w.Header().Set("Retry-After", fmt.Sprint(1+rand.IntN(max(1, int(g.cfg.Drain/time.Second)))))
+		http.Error(w, "draining: connect again, another gateway will take you", http.StatusServiceUnavailable)
+		return
+	}
+	corked := &corking{ResponseWriter: w, pool: &g.held}
+	ws, err := g.upgrader.Upgrade(corked, r, nil)
+	if err != nil { // the client has its answer
+		g.sessions.Done()
+		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
+		return
+	}
+	g.made.Add(1)
+	c := &socket{cork: corked.cork, ws: ws, offered: len(websocket.Subprotocols(r)) > 0}
+	c.serve(g.ctx, newSession(g, c, r), g.sessions.Done)
+}
+
+// serve admits the client and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It
+// returns once they have begun, or the client was refused; done is called at the connection's end.
+func (c *socket) serve(ctx context.Context, s *session, done func()) {
+	ctx, over := s.begin(ctx)
+	if err := c.admit(ctx, s); err != nil {
+		over(err)
+		done()
+		return
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		s.cancel(s.writeLoop(ctx))
+	}()
+	go func() {
+		defer done()
+		err := c.readLoop(ctx, s)
+		s.cancel(err)
+		<-written
+		over(err)
+	}()
+}
+
+// admit greets the client and waits for its auth frame.
+func (c *socket) admit(ctx context.Context, s *session) error {
+	if c.offered && c.ws.Subprotocol() == "" {
+		return &closing{code: wire.CloseNoProtocol, reason: "offer the subprotocol " + wire.Subprotocol}
+	}
+	if err := s.write(wire.Hello{Protocol: wire.Subprotocol, AuthWithin: s.g.cfg.AuthWithin.Milliseconds()}); err != nil {
+		return err
+	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	frame, err := c.readFrame(ctx, s.g, s.g.cfg.AuthWithin-time.Since(s.began))
+	if err != nil {
+		return err
+	}
+	first, ok := frame.(wire.Auth)
+	if !ok {
+		return fmt.Errorf("%w: the first must be auth", wire.ErrBadFrame)
+	}
+	return s.open(ctx, first)
+}
+
+func (c *socket) write(frame []byte) error {
+	c.hold()
+	if err := c.ws.WriteMessage(websocket.TextMessage, frame); err != nil { // it has been closed
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	return nil
+}
+
+func (c *socket) interrupt(until time.Time) {
+	_ = c.SetReadDeadline(time.Now())
+	c.cork.interrupt(until)
+}
+
+// close is what line says. A socket that is closed with unread data in it is reset, and the client would not see the close frame.
+func (c *socket) close(why *closing, until time.Time) {
+	defer func() { _ = c.ws.Close() }()
+	if why == nil {
+		_ = c.flush(until, 0) // gorilla has answered the client's close
+		return
+	}
+	if retry := why.retry(); retry > 0 {
+		_ = c.write(wire.Append(nil, wire.Goaway{Code: why.code, Reason: why.reason, RetryAfter: retry.Milliseconds()}))
+	}
+	c.hold()
+	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(why.code), shorten(why.reason)), time.Time{})
+	if c.flush(until, 0) != nil {
+		return
+	}
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_ = c.SetReadDeadline(until)
+	_, _ = io.Copy(io.Discard, c.Conn)
+}
+
+// shorten cuts a close frame's reason to the 123 bytes of RFC 6455, 5.5.1, between characters.
+func shorten(reason string) string {
+	const most = 123
+	if len(reason) <= most {
+		return reason
+	}
+	cut := most
+	for cut > 0 && reason[cut]&0xc0 == 0x80 {
+		cut--
+	}
+	return reason[:cut]
+}
