@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/delivery/wire"
@@ -91,15 +90,8 @@ func unavailable(err error) bool {
 			return true
 		}
 	}
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == codeStreamOffline || api.ErrorCode == codeConsumerOffline)
+	return streams.Offline(err)
 }
-
-// What a cluster says, with status 500, of that whose nodes are all down. The jetstream package does not name them.
-const (
-	codeStreamOffline   = 10118 // JSStreamOfflineErr of nats-server
-	codeConsumerOffline = 10119 // JSConsumerOfflineErr, likewise
-)
 
 var (
 	errTimeout    = errors.New("timeout")

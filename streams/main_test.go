@@ -49,8 +49,7 @@ func open(t testing.TB, nc *nats.Conn, cfg streams.Config) *gateway {
 	var stream *streams.Stream
 	streamstest.Eventually(t, patience, func() (err error) {
 		stream, err = streams.Open(testContext(t, patience), nc, cfg)
-		var api *jetstream.APIError
-		if err != nil && (!errors.As(err, &api) || api.ErrorCode != 10005) { // a node of the cluster is yet unknown to its leader
+		if err != nil && !streams.NotReady(err) { // a node of the cluster is yet unknown to its leader
 			t.Fatal(err)
 		}
 		return err

@@ -147,8 +147,7 @@ func (p *Publisher) publish(ctx context.Context, subject string, n Notification)
 }
 
 func notPublished(ctx context.Context, subject string, err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeTooLarge {
+	if has(err, codeTooLarge) {
 		err = fmt.Errorf("%w (its limit is that of --max-notification when it was made): %w", ErrTooLarge, err)
 	}
 	if err = explain(err); ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
@@ -156,12 +155,6 @@ func notPublished(ctx context.Context, subject string, err error) error {
 	}
 	return fmt.Errorf("publish to %s: %w", subject, err)
 }
-
-// codeTooLarge is the server's "message size exceeds maximum allowed", which nats.go does not name.
-const codeTooLarge = 10054
-
-// codeInProcess is the server's "duplicate message id is in process", likewise.
-const codeInProcess = 10158
 
 // passing says whether a publish that failed so may succeed when it is tried again.
 func passing(err error) bool {
@@ -175,7 +168,7 @@ func passing(err error) bool {
 	}
 	// A cluster between two leaders; and one that has not yet heard whether the try before was stored.
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == codeInProcess)
+	return errors.As(err, &api) && api.Code == 503 || has(err, codeInProcess)
 }
 
 // message checks a notification and puts it into NATS terms.

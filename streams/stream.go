@@ -50,9 +50,6 @@ const (
 	minServer          = "2.14.0" // the first with CONSUMER.RESET
 	metadataGeneration = "tidings_generation"
 	requestTimeout     = 5 * time.Second
-	codeOtherStream    = 10060 // JSStreamNotMatchErr of nats-server
-	codeNotClustered   = 10074 // JSStreamReplicasNotSupportedErr, likewise
-	codeNoStore        = 10049 // JSStreamStoreFailedF, likewise
 )
 
 // Errors of Open.
@@ -141,8 +138,7 @@ func (s *Stream) ensure(ctx context.Context) error {
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 				continue // another gateway was faster
 			}
-			var api *jetstream.APIError
-			if errors.As(err, &api) && api.ErrorCode == codeNoStore && tries < 10 {
+			if has(err, codeNoStore) && tries < 10 {
 				// The server may still be removing the directory of one that was deleted: it takes empty parents with it.
 				select {
 				case <-ctx.Done():
@@ -269,11 +265,10 @@ func epoch(info *jetstream.StreamInfo) string {
 
 // explain adds what to do to an error of the JetStream API.
 func explain(err error) error {
-	var api *jetstream.APIError
 	switch {
-	case errors.As(err, &api) && api.ErrorCode == codeOtherStream:
+	case has(err, codeOtherStream):
 		return fmt.Errorf("another stream takes it (name it with --stream): %w", err)
-	case errors.As(err, &api) && api.ErrorCode == codeNotClustered:
+	case has(err, codeNotClustered):
 		return fmt.Errorf("this NATS is one server, not a cluster (leave out --replicas): %w", err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return fmt.Errorf("no stream takes it (start a gateway, which makes the stream, or name the right --stream): %w", err)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/tidings-io/tidings/streams"
@@ -114,17 +113,7 @@ func (o *gatewayOptions) openStream(ctx context.Context, nc *nats.Conn, log zero
 
 // notReady says whether JetStream did not answer, or answered that it has no leader or too few nodes.
 func notReady(err error) bool {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
-		switch api.ErrorCode {
-		case 10008, // JSClusterNotAvailErr: no leader
-			10005, // JSClusterNoPeersErrF: not enough nodes for the replicas, until others have started
-			10118: // JSStreamOfflineErr: none of the nodes that have the stream runs
-			return true
-		}
-		return false
-	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
+	return streams.NotReady(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
 }
 
 // unlessTold is nil where a start was cut short because ctx is done: to end was asked for.
