@@ -103,6 +103,9 @@ func TestALaggingReplicaEndsNoColdRead(t *testing.T) {
 			t.Fatalf("%d of %d messages, position %d of %d", len(got), few, r.Position(), st.Last)
 		}
 		r.Close()
+		if pages := g.newest(subject, few/2, 1<<20); len(pages) != 2 || len(pages[0]) != few/2 || len(pages[1]) != few/2 {
+			t.Fatalf("pages %v", pages)
+		}
 		if !short() {
 			break
 		}

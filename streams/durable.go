@@ -47,7 +47,7 @@ type CursorState struct {
 	Created    time.Time // of the consumer
 	New        bool      // it was made just now
 	Reset      bool      // it was of another epoch, and made anew; nobody has acknowledged anything since
-	Over       bool      // of List: it is of another epoch, and Seq and Unread say nothing about this stream
+	Over       bool      // of List and Find: it is of another epoch, and Seq and Unread say nothing about this stream
 	name       string
 	stale      string
 }

@@ -68,6 +68,11 @@ func NewPublisher(nc *nats.Conn, cfg Config) (*Publisher, error) {
 	}, nil
 }
 
+// Publisher returns a publisher to the stream.
+func (s *Stream) Publisher() *Publisher {
+	return &Publisher{js: s.js, max: s.MaxNotification(), dst: s.name}
+}
+
 // User stores a notification to one user and returns once the stream has acknowledged it. Where the answer is lost it tries
 // again with the same id until ctx is done, so that it is stored once. Errors wrap ErrBadName, ErrTooLarge,
 // ErrBadNotification, those of explain, or ctx's.

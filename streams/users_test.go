@@ -47,6 +47,26 @@ func TestUsers(t *testing.T) {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 
+	find := func(user, device string) (streams.CursorState, bool) {
+		t.Helper()
+		st, epoch, found, err := d.stream.Users().Find(ctx, streams.CursorID{User: user, Device: device})
+		if err != nil || epoch != d.mark().Epoch {
+			t.Fatalf("%s@%s: epoch %s, %v", user, device, epoch, err)
+		}
+		return st, found
+	}
+	if st, found := find("bob", ""); !found || st.Seq != 1 || st.Unread != 1 || st.Over {
+		t.Errorf("bob: %t, %+v", found, st)
+	}
+	if st, found := find("alice", "b"); !found || st.Seq != 1 || st.Unread != 1 {
+		t.Errorf("alice@b: %t, %+v", found, st)
+	}
+	for _, id := range []streams.CursorID{{User: "carol"}, {User: "bob", Device: "b"}} {
+		if st, found := find(id.User, id.Device); found {
+			t.Errorf("%s: %+v", id, st)
+		}
+	}
+
 	cursors, messages, err := d.stream.Users().Forget(ctx, "alice", false)
 	if err != nil || cursors != 3 || messages != 0 {
 		t.Errorf("forgot %d and %d, %v", cursors, messages, err)
