@@ -36,6 +36,9 @@ type Config struct {
 	Origins []string // browsers on these origins may connect, beside those of the same host, such as "https://app.example"
 	Demo    bool     // serve the demo page at /
 
+	APIKeys Keys   // who may use the HTTP API; none: it is off
+	DemoKey string // one more, which the demo page gets
+
 	AuthWithin   time.Duration // to the client's first frame: 10 s
 	Ping         time.Duration // between the server's pings: 25 s
 	PongWithin   time.Duration // for the client's answer: 10 s
@@ -52,6 +55,7 @@ type Config struct {
 type Gateway struct {
 	cfg      Config
 	log      zerolog.Logger
+	keys     Keys
 	hub      *hub
 	upgrader websocket.Upgrader
 	held     sync.Pool // of corks
@@ -76,7 +80,10 @@ func New(cfg Config) *Gateway {
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	cfg.ExpiringLead = cmp.Or(cfg.ExpiringLead, time.Minute)
 	cfg.Version = cmp.Or(cfg.Version, "0.0.0")
-	g := &Gateway{cfg: cfg, log: cfg.Logger, hub: newHub(), ready: make(chan struct{})}
+	g := &Gateway{cfg: cfg, log: cfg.Logger, keys: cfg.APIKeys, hub: newHub(), ready: make(chan struct{})}
+	if cfg.DemoKey != "" {
+		g.keys = g.keys.with(cfg.DemoKey)
+	}
 	g.ctx, g.end = context.WithCancelCause(context.Background())
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
@@ -99,6 +106,7 @@ func Encode(dst []byte, m *streams.Message) []byte {
 func (g *Gateway) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Get(wire.Path, g.serveWebSocket)
+	g.routeAPI(r)
 	client := web.Client()
 	r.Method(http.MethodGet, "/tidings.js", client)
 	r.Method(http.MethodHead, "/tidings.js", client)

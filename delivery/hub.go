@@ -61,6 +61,18 @@ func (h *hub) count(user string) int {
 	return len(h.users[user])
 }
 
+// countOf is the number of sessions of a cursor; without a device, of all the user's.
+func (h *hub) countOf(id streams.CursorID) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.users[id.User] {
+		if id.Device == "" || s.cursor == id {
+			n++
+		}
+	}
+	return n
+}
+
 // disconnect ends the user's sessions, also those that are authenticating, and returns how many there were.
 func (h *hub) disconnect(d disconnect) (closed int) {
 	h.mu.Lock()

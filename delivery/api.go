@@ -1,0 +1,152 @@
+package delivery
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/nats-io/nuid"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// routeAPI mounts the HTTP API. openapi.json, which it serves, is its reference.
+func (g *Gateway) routeAPI(r chi.Router) {
+	r.Get("/v1/openapi.json", serveOpenAPI)
+	r.Post("/v1/notifications", g.answer(g.postNotifications))
+	r.Get("/v1/users/{user}", g.answer(g.getUser))
+	r.Delete("/v1/users/{user}/connections", g.answer(g.deleteConnections))
+	r.Get("/v1/users/{user}/notifications", g.answer(g.getNotifications))
+	r.Options("/v1/users/{user}/notifications", g.preflight)
+	r.HandleFunc(anything, g.answer(func(_ http.ResponseWriter, request *http.Request) error { return noRoute(r, request) }))
+}
+
+const anything = "/v1/*"
+
+// answer makes a handler of one that returns its error.
+func (g *Gateway) answer(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := handle(w, r)
+		if err == nil {
+			return
+		}
+		if problemFor(err).Status == http.StatusInternalServerError {
+			g.log.Error().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("a request failed")
+		}
+		writeProblem(w, err)
+	}
+}
+
+var (
+	errOff = problemf(http.StatusForbidden,
+		"the HTTP API is off: start the gateway with --api-keys FILE, or with keys in TIDINGS_API_KEY")
+	errNoToken    = problemf(http.StatusUnauthorized, "send an API key: Authorization: Bearer KEY")
+	errWrongKey   = problemf(http.StatusUnauthorized, "this API key is not good here: use one that the gateway was started with")
+	errOtherUser  = problemf(http.StatusForbidden, "the token is another user's: ask for the notifications of its own, or send an API key")
+	errNATSIsAway = &problem{
+		Status: http.StatusServiceUnavailable, Detail: "NATS is away: nothing was done, try again in a moment", retryAfter: 2 * time.Second,
+	}
+)
+
+// admit says why a request is not admitted. It needs a key or, where a user is named, that user's token.
+func (g *Gateway) admit(r *http.Request, user string) error {
+	if g.keys.Len() == 0 {
+		return errOff
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	switch {
+	case !strings.EqualFold(scheme, "Bearer") || token == "":
+		return errNoToken
+	case g.keys.good(token):
+		return nil
+	case user == "":
+		return errWrongKey
+	}
+	identity, err := g.cfg.Auth.Authenticate(r.Context(), auth.Request{
+		Token: token, Conn: nuid.Next(), RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(),
+	})
+	if err != nil {
+		return err
+	}
+	if identity.User != user {
+		return errOtherUser
+	}
+	return nil
+}
+
+// reachable says at once, rather than after a timeout, that NATS is away.
+func (g *Gateway) reachable() error {
+	if !g.cfg.NATS.IsConnected() {
+		return errNATSIsAway
+	}
+	return nil
+}
+
+// userOf is the user that the path names.
+func userOf(r *http.Request) (string, error) {
+	user := chi.URLParam(r, "user")
+	if r.URL.RawPath != "" { // then chi has routed by that, and the name is still encoded
+		var err error
+		if user, err = url.PathUnescape(user); err != nil {
+			return "", problemf(http.StatusBadRequest, "the user in the path is encoded wrongly: %s", err)
+		}
+	}
+	return user, checkUser(user)
+}
+
+// checkUser refuses what can be nobody's name.
+func checkUser(user string) error {
+	if _, err := streams.UserSubject(user); err != nil {
+		return problemf(http.StatusBadRequest, "%s: name a user as your backend does, %d bytes at most when encoded", err, streams.MaxToken)
+	}
+	if strings.ContainsRune(user, '\uFFFD') { // no token admits one so named, since two names could both have become it
+		return problemf(http.StatusBadRequest, "user %.40q: its encoding is broken, it contains U+FFFD", user)
+	}
+	return nil
+}
+
+// allowCORS lets pages of the allowed origins read the answer.
+func (g *Gateway) allowCORS(w http.ResponseWriter, r *http.Request) bool {
+	w.Header().Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	if origin == "" || !g.allowed(r) {
+		return false
+	}
+	w.Header().Set("Access-Control-Allow-Origin", origin)
+	w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+	return true
+}
+
+func (g *Gateway) preflight(w http.ResponseWriter, r *http.Request) {
+	if !g.allowCORS(w, r) {
+		writeProblem(w, problemf(http.StatusForbidden, "pages of this origin may not ask: start the gateway with --origin for it"))
+		return
+	}
+	w.Header().Set("Access-Control-Allow-Methods", http.MethodGet)
+	w.Header().Set("Access-Control-Allow-Headers", "Authorization")
+	w.Header().Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// noRoute says which methods a path has, if any.
+func noRoute(routes chi.Routes, r *http.Request) error {
+	path := r.URL.Path
+	if r.URL.RawPath != "" {
+		path = r.URL.RawPath
+	}
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		if found := routes.Find(chi.NewRouteContext(), method, path); found != "" && found != anything {
+			allow = append(allow, method)
+		}
+	}
+	if len(allow) == 0 {
+		return problemf(http.StatusNotFound, "there is nothing at this path: /v1/openapi.json lists what there is")
+	}
+	p := problemf(http.StatusMethodNotAllowed, "%.20q is not possible here, but %s is", r.Method, strings.Join(allow, " and "))
+	p.allow = allow
+	return p
+}
