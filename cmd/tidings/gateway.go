@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,14 @@ func newGateway() *cobra.Command {
 
 // run is the whole system. It serves until ctx is done or a part fails, and then ends in order.
 func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Writer) (err error) {
+	keys, err := o.readKeys(log)
+	if err != nil {
+		return err
+	}
+	demoKey := ""
+	if o.dev {
+		demoKey = rand.Text()
+	}
 	// The port first: where it is taken, nothing else should have been started.
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
@@ -69,7 +78,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
-		Origins: o.origins, Demo: o.dev, AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain,
+		Origins: o.origins, Demo: o.dev, APIKeys: keys, DemoKey: demoKey, AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain,
 		Version: semver(), Logger: log,
 	})
 
@@ -101,7 +110,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			front.open(gateway.Handler())
 			url := redacted(nc.ConnectedUrl())
 			log.Info().Stringer("listen", listener.Addr()).Str("nats", url).Str("stream", stream.Name()).Msg("serving")
-			o.printHints(out, listener.Addr(), url)
+			o.printHints(out, listener.Addr(), url, demoKey)
 		case <-ctx.Done():
 			log.Info().Msg("stopping")
 			ended = true

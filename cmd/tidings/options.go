@@ -39,6 +39,7 @@ type gatewayOptions struct {
 	ping           time.Duration
 	drain          time.Duration
 	origins        []string
+	apiKeys        string
 }
 
 func (o *gatewayOptions) add(flags *pflag.FlagSet) {
@@ -46,6 +47,7 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.dev, "dev", false, "try it out: data in ./tidings-data, a demo page at /, the token is the user's name; loopback only")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
 	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
+	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line; or keys in "+keyVariable+". Without one it is off")
 
 	flags.StringVar(&o.data, "data", "", "run an embedded NATS server with its data in this directory")
 	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
@@ -190,7 +192,7 @@ func (s *syncFlag) Set(value string) error {
 }
 
 // printHints says what to try next.
-func (o *gatewayOptions) printHints(w io.Writer, address net.Addr, natsURL string) {
+func (o *gatewayOptions) printHints(w io.Writer, address net.Addr, natsURL, key string) {
 	if !o.dev {
 		return
 	}
@@ -209,10 +211,13 @@ In another terminal:
   go run ./cmd/tidings listen --token alice%[3]s
   go run ./cmd/tidings publish alice '{"order":991}'%[2]s
   go run ./cmd/tidings users%[2]s
+Over HTTP, with this key:
+  export KEY=%[6]s
+  curl -H "Authorization: Bearer $KEY" http://%[1]s/v1/notifications --json '{"to":"alice","data":{"order":991}}'
 With the nats tool:
   nats%[4]s pub notify.user.alice 'hello'
   nats%[4]s consumer report NOTIFICATIONS
 
 The token is the user's name. Ctrl-C ends it; notifications stay in %[5]s.
-`, address, server, url, strings.Replace(server, "--nats", "--server", 1), cmp.Or(o.data, natsURL))
+`, address, server, url, strings.Replace(server, "--nats", "--server", 1), cmp.Or(o.data, natsURL), key)
 }

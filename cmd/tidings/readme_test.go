@@ -1,12 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // What the README says a test shows has that test.
@@ -40,4 +43,22 @@ func TestReadmeNamesTests(t *testing.T) {
 			t.Errorf("the README names %s, which does not exist", name)
 		}
 	}
+}
+
+// cmdPaste runs what a reader of the README would paste.
+func cmdPaste(ts *testscript.TestScript, args []string) {
+	readme, err := os.ReadFile(filepath.Join(ts.Getenv("TESTDATA"), "..", "README.md"))
+	ts.Check(err)
+	_, section, found := strings.Cut(string(readme), "\n### "+args[0]+"\n")
+	if !found {
+		ts.Fatalf("the README has no section %s", args[0])
+	}
+	section, _, _ = strings.Cut(section, "\n##")
+	var lines strings.Builder
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
+		lines.WriteString(block[1])
+	}
+	pasted := strings.ReplaceAll(lines.String(), "127.0.0.1:8080", "127.0.0.1:"+ts.Getenv("HTTP"))
+	export := regexp.MustCompile(`export KEY=\w+`).FindString(ts.ReadFile(args[1]))
+	ts.Check(ts.Exec("sh", "-ec", fmt.Sprintf("%s\ncurl() { command curl -sS -w ' %%{http_code}\\n' \"$@\"; }\n%s", export, pasted)))
 }

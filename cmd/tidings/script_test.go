@@ -44,6 +44,8 @@ const patience = 30 * time.Second
 //	quoted VAR TEXT           set a variable to what stands between the quotes of a Go string
 //	fill FILE SIZE            make a file of that many bytes
 //	fetch URL                 HTTP GET; stdout is the status, and then the body
+//	paste SECTION FILE        run the curl lines of that section of the README in a shell, with the key from the hints in FILE, against
+//	                          the gateway at $HTTP
 //
 // What was started is killed at the end of its script. $TESTDATA is the directory of that name.
 func TestScripts(t *testing.T) {
@@ -91,6 +93,7 @@ func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
 		"quoted": plain(2, 2, cmdQuoted),
 		"fill":   plain(2, 2, cmdFill),
 		"fetch":  plain(1, 1, cmdFetch),
+		"paste":  plain(2, 2, cmdPaste),
 	}
 	testscript.Run(t, scripts)
 }

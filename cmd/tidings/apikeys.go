@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/tidings-io/tidings/delivery"
+)
+
+// keyVariable has API keys themselves, separated by commas. There is no flag for that: what is on a command line, everybody on the
+// machine can read.
+const keyVariable = "TIDINGS_API_KEY"
+
+// readKeys returns those of --api-keys and of the environment.
+func (o *gatewayOptions) readKeys(log zerolog.Logger) (keys delivery.Keys, err error) {
+	if o.apiKeys != "" {
+		if err := o.readKeyFile(&keys, log); err != nil {
+			return delivery.Keys{}, fmt.Errorf("--api-keys: %w", err)
+		}
+	}
+	for key := range strings.SplitSeq(os.Getenv(keyVariable), ",") {
+		if key = strings.TrimSpace(key); key == "" {
+			continue
+		}
+		if err := keys.Add(key); err != nil {
+			return delivery.Keys{}, fmt.Errorf("%s: %w", keyVariable, err)
+		}
+	}
+	return keys, nil
+}
+
+func (o *gatewayOptions) readKeyFile(keys *delivery.Keys, log zerolog.Logger) error {
+	file, err := os.Open(o.apiKeys)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w (it names a file; keys themselves go into %s)", pathless(err), keyVariable)
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if open := info.Mode().Perm() & 0o077; open != 0 && runtime.GOOS != "windows" { // where modes say nothing
+		log.Warn().Str("file", o.apiKeys).Stringer("mode", info.Mode()).Msg("others than its owner can read the API keys: chmod 600")
+	}
+	if err := keys.Read(file); err != nil {
+		return fmt.Errorf("%s: %w", o.apiKeys, err)
+	}
+	return nil
+}
+
+// pathless is the error without the file's name, which is a key where somebody has taken one for the other.
+func pathless(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
