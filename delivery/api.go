@@ -33,7 +33,7 @@ func (g *Gateway) answer(handle func(http.ResponseWriter, *http.Request) error) 
 		if err == nil {
 			return
 		}
-		if problemFor(err).Status == http.StatusInternalServerError {
+		if problemFor(err).Status == http.StatusInternalServerError && r.Context().Err() == nil { // the client waits for it
 			g.log.Error().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("a request failed")
 		}
 		writeProblem(w, err)
@@ -48,6 +48,10 @@ var (
 	errOtherUser  = problemf(http.StatusForbidden, "the token is another user's: ask for the notifications of its own, or send an API key")
 	errNATSIsAway = &problem{
 		Status: http.StatusServiceUnavailable, Detail: "NATS is away: nothing was done, try again in a moment", retryAfter: 2 * time.Second,
+	}
+	errNobodyAnswered = &problem{
+		Status: http.StatusServiceUnavailable, Detail: "no gateway answered, NATS may be away: it is not known what was closed, try again in a moment",
+		retryAfter: 2 * time.Second,
 	}
 )
 

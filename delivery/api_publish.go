@@ -83,7 +83,7 @@ func (g *Gateway) report(w http.ResponseWriter, p publication, stored []streams.
 		}
 		answer.Results = append(answer.Results, one)
 	}
-	if first != nil {
+	if first != nil && problemFor(first).Status >= http.StatusInternalServerError { // else it is the client's mistake
 		g.log.Warn().Err(first).Int("failed", failed).Int("of", len(stored)).Msg("not published")
 	}
 	switch failed {

@@ -84,7 +84,7 @@ func (g *Gateway) deleteConnections(w http.ResponseWriter, r *http.Request) erro
 		return err
 	}
 	if gateways == 0 { // not even this one
-		return errNATSIsAway
+		return errNobodyAnswered
 	}
 	writeJSON(w, http.StatusOK, "application/json", closedConnections{Closed: closed, Gateways: gateways})
 	return nil

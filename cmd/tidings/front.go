@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -47,5 +48,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Retry-After", fmt.Sprint(1+rand.IntN(5)))
-	http.Error(w, "starting: connect again in a moment", http.StatusServiceUnavailable)
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(w, `{"title":"Service Unavailable","status":503,"detail":"starting: try again in a moment"}`+"\n")
 }
