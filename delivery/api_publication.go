@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -30,7 +32,8 @@ func decodePublication(body []byte) (publication, error) {
 		return publication{}, err
 	}
 	var p publication
-	for name, value := range fields {
+	for _, name := range slices.Sorted(maps.Keys(fields)) { // of several mistakes always the same is told
+		value := fields[name]
 		switch name {
 		case "to":
 			p.users, err = decodeUsers(value)

@@ -50,8 +50,6 @@ func (g *Gateway) postNotifications(w http.ResponseWriter, r *http.Request) erro
 	if err := g.reachable(); err != nil {
 		return err
 	}
-	// The server's deadline for reading a request would otherwise end this one's context too.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	ctx, cancel := context.WithTimeout(r.Context(), storeWithin+time.Duration(len(p.users))*storeWithinEach)
 	defer cancel()
 	if p.n.ID == "" { // made here, so that the client learns it and can try again

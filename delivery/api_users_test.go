@@ -251,13 +251,12 @@ func TestKeysAreRotated(t *testing.T) {
 			if len(good) == 0 {
 				want = 403
 			}
-			for method, path := range map[string]string{
-				http.MethodPost: "/v1/notifications", http.MethodGet: "/v1/users/alice", http.MethodDelete: "/v1/users/alice/connections",
+			for _, c := range [][3]string{
+				{http.MethodPost, "/v1/notifications", `{"to":"alice"}`},
+				{http.MethodGet, "/v1/users/alice", ""},
+				{http.MethodDelete, "/v1/users/alice/connections", ""},
 			} {
-				body := ""
-				if method == http.MethodPost {
-					body = `{"to":"alice"}`
-				}
+				method, path, body := c[0], c[1], c[2]
 				a := n.call(t, method, path, body, "Authorization", "Bearer "+key)
 				if a.status != want && (want != 202 || a.status != 200) {
 					t.Errorf("%v: %s %s with %q: %d %s, want %d", good, method, path, key, a.status, a.body, want)

@@ -1,5 +1,5 @@
 // Package delivery is the gateway: it authenticates WebSocket clients, replays what each user missed and delivers what comes,
-// by the protocol tidings.v1 (package wire).
+// by the protocol tidings.v1 (package wire). Beside that it has an HTTP API for backends, whose reference is openapi.json.
 package delivery
 
 import (
