@@ -65,7 +65,7 @@ func (h *hub) count(user string) int {
 func (h *hub) countOf(id streams.CursorID) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for s := range h.users[id.User] {
+	for _, s := range h.users[id.User] {
 		if id.Device == "" || s.cursor == id {
 			n++
 		}
