@@ -20,7 +20,11 @@ func (g *Gateway) routeAPI(r chi.Router) {
 	r.Get("/v1/users/{user}", g.answer(g.getUser))
 	r.Delete("/v1/users/{user}/connections", g.answer(g.deleteConnections))
 	r.Get("/v1/users/{user}/notifications", g.answer(g.getNotifications))
-	r.Options("/v1/users/{user}/notifications", g.preflight)
+	r.Options("/v1/users/{user}/notifications", g.preflight(http.MethodGet, "Authorization"))
+	r.Get(EventsPath, g.answer(g.serveEvents))
+	r.Options(EventsPath, g.preflight(http.MethodGet, "Authorization, Last-Event-ID"))
+	r.Post("/v1/ack", g.answer(g.postAck))
+	r.Options("/v1/ack", g.preflight(http.MethodPost, "Authorization, Content-Type"))
 	r.HandleFunc(anything, g.answer(func(_ http.ResponseWriter, request *http.Request) error { return noRoute(r, request) }))
 }
 
@@ -44,6 +48,7 @@ var (
 	errOff = problemf(http.StatusForbidden,
 		"the HTTP API is off: start the gateway with --api-keys FILE, or with keys in TIDINGS_API_KEY")
 	errNoToken    = problemf(http.StatusUnauthorized, "send an API key: Authorization: Bearer KEY")
+	errOrigin     = problemf(http.StatusForbidden, "pages of this origin may not ask: start the gateway with --origin for it")
 	errWrongKey   = problemf(http.StatusUnauthorized, "this API key is not good here: use one that the gateway was started with")
 	errOtherUser  = problemf(http.StatusForbidden, "the token is another user's: ask for the notifications of its own, or send an API key")
 	errNATSIsAway = &problem{
@@ -121,18 +126,24 @@ func (g *Gateway) allowCORS(w http.ResponseWriter, r *http.Request) bool {
 	}
 	w.Header().Set("Access-Control-Allow-Origin", origin)
 	w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+	if g.cfg.TokenCookie != "" {
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+	}
 	return true
 }
 
-func (g *Gateway) preflight(w http.ResponseWriter, r *http.Request) {
-	if !g.allowCORS(w, r) {
-		writeProblem(w, problemf(http.StatusForbidden, "pages of this origin may not ask: start the gateway with --origin for it"))
-		return
+// preflight tells a browser what pages may ask for.
+func (g *Gateway) preflight(method, headers string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !g.allowCORS(w, r) {
+			writeProblem(w, errOrigin)
+			return
+		}
+		w.Header().Set("Access-Control-Allow-Methods", method)
+		w.Header().Set("Access-Control-Allow-Headers", headers)
+		w.Header().Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
 	}
-	w.Header().Set("Access-Control-Allow-Methods", http.MethodGet)
-	w.Header().Set("Access-Control-Allow-Headers", "Authorization")
-	w.Header().Set("Access-Control-Max-Age", "600")
-	w.WriteHeader(http.StatusNoContent)
 }
 
 // noRoute says which methods a path has, if any.

@@ -97,17 +97,26 @@ func (g *Gateway) report(w http.ResponseWriter, p publication, stored []streams.
 	return nil
 }
 
-func (g *Gateway) readPublication(w http.ResponseWriter, r *http.Request) (publication, error) {
+// readBody reads JSON. That a page must say so keeps other sites from sending it: their browser would ask first.
+func readBody(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return publication{}, problemf(http.StatusUnsupportedMediaType, "send JSON in UTF-8, with the header Content-Type: application/json")
+		return nil, problemf(http.StatusUnsupportedMediaType, "send JSON in UTF-8, with the header Content-Type: application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(g.cfg.Stream.MaxNotification()+roomForRecipients)))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
 	if err != nil {
 		if p := problemFor(err); p.Status == http.StatusRequestEntityTooLarge {
-			return publication{}, p
+			return nil, p
 		}
-		return publication{}, problemf(http.StatusBadRequest, "the body did not arrive whole: send it again")
+		return nil, problemf(http.StatusBadRequest, "the body did not arrive whole: send it again")
+	}
+	return body, nil
+}
+
+func (g *Gateway) readPublication(w http.ResponseWriter, r *http.Request) (publication, error) {
+	body, err := readBody(w, r, g.cfg.Stream.MaxNotification()+roomForRecipients)
+	if err != nil {
+		return publication{}, err
 	}
 	p, err := decodePublication(body)
 	if err != nil {

@@ -38,6 +38,9 @@ type Config struct {
 
 	APIKeys Keys   // who may use the HTTP API; none: it is off
 	DemoKey string // one more, which the demo page gets
+	// TokenCookie names a cookie in which browsers send the token, so that EventSource, which sends no header of one's own, can be a
+	// client. It counts only from pages of Origins and of the same host. Empty: none does.
+	TokenCookie string
 
 	AuthWithin   time.Duration // to the client's first frame: 10 s
 	Ping         time.Duration // between the server's pings: 25 s

@@ -63,8 +63,8 @@ type session struct {
 
 // line is how a session reaches its client. But for interrupt one goroutine uses it at a time.
 type line interface {
-	// write has a frame go with the next flush.
-	write(frame []byte) error
+	// write has a frame go with the next flush. Who has it, has everything up to the position; 0: it says nothing of that.
+	write(frame []byte, position uint64) error
 	// holding is how many bytes wait for that.
 	holding() int
 	// flush sends them, until the deadline or longer by up to the slack. An error that is a timeout leaves of them no more than the rest
@@ -238,7 +238,7 @@ func (s *session) leave() {
 
 // carry moves the cursor with the stream while nothing of the user's is outstanding.
 func (s *session) carry() {
-	if s.live && s.acked.Load() >= s.lastMsg {
+	if s.live && max(s.acked.Load(), s.told.Load()) >= s.lastMsg {
 		at := s.reader.Position()
 		raise(&s.told, at)
 		if s.reset { // this client has been told, and the next need not be

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ type socket struct {
 	*cork
 	ws      *websocket.Conn
 	offered bool // the client named subprotocols
+	cookie  string
 }
 
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +36,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.made.Add(1)
-	c := &socket{cork: corked.cork, ws: ws, offered: len(websocket.Subprotocols(r)) > 0}
+	c := &socket{cork: corked.cork, ws: ws, offered: len(websocket.Subprotocols(r)) > 0, cookie: g.cookie(r)}
 	c.serve(g.ctx, newSession(g, c, r), g.sessions.Done)
 }
 
@@ -80,10 +82,12 @@ func (c *socket) admit(ctx context.Context, s *session) error {
 	if !ok {
 		return fmt.Errorf("%w: the first must be auth", wire.ErrBadFrame)
 	}
+	first.Token = cmp.Or(first.Token, c.cookie)
+	c.cookie = ""
 	return s.open(ctx, first)
 }
 
-func (c *socket) write(frame []byte) error {
+func (c *socket) write(frame []byte, _ uint64) error {
 	c.hold()
 	if err := c.ws.WriteMessage(websocket.TextMessage, frame); err != nil { // it has been closed
 		return fmt.Errorf("%w: %w", errClientGone, err)
@@ -104,7 +108,7 @@ func (c *socket) close(why *closing, until time.Time) {
 		return
 	}
 	if retry := why.retry(); retry > 0 {
-		_ = c.write(wire.Append(nil, wire.Goaway{Code: why.code, Reason: why.reason, RetryAfter: retry.Milliseconds()}))
+		_ = c.write(wire.Append(nil, wire.Goaway{Code: why.code, Reason: why.reason, RetryAfter: retry.Milliseconds()}), 0)
 	}
 	c.hold()
 	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(why.code), shorten(why.reason)), time.Time{})

@@ -175,7 +175,7 @@ func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
 	}
 	w.sent.Store(e.Seq) // before the client can acknowledge it
 	w.delivered++
-	return w.line.write(e.Frame)
+	return w.line.write(e.Frame, e.Seq)
 }
 
 // writeDue writes what time brings: a ping, a word of the lease's end, or the end.
@@ -266,7 +266,18 @@ func (s *session) writeNote() error {
 	return s.write(*note)
 }
 
-func (s *session) write(f wire.Frame) error { return s.line.write(wire.Append(nil, f)) }
+func (s *session) write(f wire.Frame) error {
+	var position uint64
+	switch f := f.(type) {
+	case wire.Ready:
+		position = f.After
+	case wire.Live:
+		position = f.Seq
+	case wire.Ping:
+		position = f.Seq
+	}
+	return s.line.write(wire.Append(nil, f), position)
+}
 
 // flush sends what was written. After the lease's end nothing is sent but the rest of a frame that was begun before.
 func (s *session) flush() error {

@@ -78,8 +78,8 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
-		Origins: o.origins, Demo: o.dev, APIKeys: keys, DemoKey: demoKey, AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain,
-		Version: semver(), Logger: log,
+		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys, DemoKey: demoKey,
+		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log,
 	})
 
 	parts, life := errgroup.WithContext(context.WithoutCancel(ctx)) // parts outlive the signal, until drained

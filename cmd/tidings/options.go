@@ -40,6 +40,7 @@ type gatewayOptions struct {
 	drain          time.Duration
 	origins        []string
 	apiKeys        string
+	tokenCookie    string
 }
 
 func (o *gatewayOptions) add(flags *pflag.FlagSet) {
@@ -48,6 +49,8 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
 	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
 	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line; or keys in "+keyVariable+". Without one it is off")
+
+	flags.StringVar(&o.tokenCookie, "token-cookie", "", "name of a cookie in which browsers may send the token, from pages of --origin only")
 
 	flags.StringVar(&o.data, "data", "", "run an embedded NATS server with its data in this directory")
 	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
@@ -123,6 +126,9 @@ func (o *gatewayOptions) check() error {
 					redacted(server))
 			}
 		}
+	}
+	if o.tokenCookie != "" && len(o.origins) == 0 {
+		return errors.New("--token-cookie: say with --origin from which pages a cookie is to count")
 	}
 	return delivery.CheckOrigins(o.origins)
 }
