@@ -110,9 +110,10 @@ func (g *Gateway) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Get(wire.Path, g.serveWebSocket)
 	g.routeAPI(r)
-	client := web.Client()
-	r.Method(http.MethodGet, "/tidings.js", client)
-	r.Method(http.MethodHead, "/tidings.js", client)
+	for path, module := range web.Client() {
+		r.Method(http.MethodGet, path, module)
+		r.Method(http.MethodHead, path, module)
+	}
 	if g.cfg.Demo {
 		r.Handle("/*", web.Demo())
 	}

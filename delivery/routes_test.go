@@ -22,6 +22,8 @@ func TestRoutes(t *testing.T) {
 		}{
 			{http.MethodGet, "/tidings.js", "*", http.StatusOK},
 			{http.MethodHead, "/tidings.js", "*", http.StatusOK},
+			{http.MethodGet, "/tidings-tabs.js", "*", http.StatusOK},
+			{http.MethodHead, "/tidings-tabs.js", "*", http.StatusOK},
 			{http.MethodGet, "/", "", page},
 			{http.MethodGet, "/v1/ws", "", http.StatusBadRequest},
 		} {

@@ -1,4 +1,4 @@
-// Receives notifications from a Tidings gateway; tidings.d.ts says how to use it, delivery/wire is the protocol's reference.
+// How to use it: tidings.d.ts. The protocol: delivery/wire.
 
 const protocol = "tidings.v1";
 
@@ -17,7 +17,7 @@ export class CloseError extends Error {
   }
 }
 
-// From the question for a token to the end of a WebSocket, with the frames that wait for the handler.
+// From the question for a token to the end, with the frames that wait for the handler.
 class Connection {
   queue = [];
   life = new AbortController();
@@ -48,8 +48,9 @@ class Connection {
     return open;
   }
 
+  // A WebSocket cannot be told to wait.
   push(frame) {
-    this.queue.push(frame);
+    if (this.queue.push(frame) > 1000) this.finish({ error: new Error("handler too slow"), now: true });
     this.news();
   }
 
@@ -78,7 +79,7 @@ class Connection {
     this.finish({ error: new CloseError(code, this.clean(reason || goaway?.reason)), stop: stops(code) });
   }
 
-  // Lets go of the socket at once: the goodbye of a dead one may take minutes. The first end counts.
+  // At once: the goodbye of a dead socket may take minutes. The first end counts.
   finish(end) {
     if (this.end) return;
     this.end = end;

@@ -456,6 +456,29 @@ test("what was queued when a connection is lost is handled", async () => {
   assert.deepEqual(handled, [42, 43]);
 });
 
+test("a slow handler ends the connection before too much waits, and nothing is lost", async () => {
+  let go;
+  const slow = new Promise(resolve => { go = resolve; });
+  const { handled, of } = make({
+    onMessage: async m => {
+      await slow;
+      handled.push(m.seq);
+    },
+  });
+  const s = await admitted();
+  for (let seq = 42; s.readyState === 1; seq++) s.say(msg(seq));
+  s.say(msg(5000));
+  go();
+  const again = await socket(2);
+  again.open();
+  const after = again.sent[0].after;
+  assert.ok(after >= 1000 && after < 1100, `${after}`);
+  again.say(hello, { ...ready, after }, msg(after + 1));
+  await until("the next", () => handled.at(-1) === after + 1);
+  assert.deepEqual(handled, Array.from({ length: after - 40 }, (_, i) => 42 + i));
+  assert.equal(of("state").find(e => e.state === "waiting").wait, 0);
+});
+
 test("silence ends a connection, and its close is not waited for", async () => {
   const { of } = make({ grace: 40 });
   const s = await socket(1);

@@ -1,0 +1,363 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+
+import { Tidings } from "./tidings-tabs.js";
+
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+async function until(what, condition) {
+  for (const end = Date.now() + 10000; !condition();) {
+    if (Date.now() > end) assert.fail(`in vain: ${what}`);
+    await sleep(1);
+  }
+}
+
+// Locks are those of one browser. As there, who steals has the lock at once, be it stolen again before it is told.
+class Locks {
+  names = new Map();
+  request(name, { steal, signal }, callback) {
+    if (!this.names.has(name)) this.names.set(name, { held: null, waiting: [] });
+    const lock = this.names.get(name), stolen = new DOMException("", "AbortError");
+    return new Promise((resolve, reject) => {
+      const ask = { callback, resolve, reject };
+      signal?.addEventListener("abort", () => {
+        if (!lock.waiting.includes(ask)) return;
+        lock.waiting.splice(lock.waiting.indexOf(ask), 1);
+        reject(stolen);
+      });
+      if (!steal) lock.waiting.push(ask);
+      else {
+        const from = lock.held;
+        setTimeout(() => from?.reject(stolen));
+        lock.held = null;
+        lock.waiting.unshift(ask);
+      }
+      this.grant(lock);
+    });
+  }
+  grant(lock) {
+    if (lock.held || !lock.waiting.length) return;
+    const ask = lock.held = lock.waiting.shift();
+    setTimeout(async () => {
+      ask.resolve(await ask.callback({ name: "" }));
+      if (lock.held !== ask) return;
+      lock.held = null;
+      this.grant(lock);
+    });
+  }
+}
+
+// Channel is a BroadcastChannel whose tab may be frozen.
+const Real = globalThis.BroadcastChannel;
+class Channel extends Real {
+  static all = [];
+  constructor(name) {
+    super(name);
+    Channel.all.push(this);
+  }
+  freeze() { super.onmessage = null; }
+}
+
+// gateway is one with a stream of alice's; whoever connects starts behind `after`, or what was acknowledged.
+let gateway;
+class Gateway {
+  stream = [];
+  acked = 0;
+  open = [];
+  all = [];
+  auths = [];
+  ping = 25000;
+  publish(...data) {
+    for (const d of data) {
+      this.stream.push(d);
+      for (const s of this.open) if (s.live) s.msg(this.stream.length);
+    }
+  }
+  get WebSocket() { return Socket; }
+}
+
+class Socket {
+  readyState = 0;
+  constructor() {
+    this.gateway = gateway;
+    gateway.open.push(this);
+    gateway.all.push(this);
+    setTimeout(() => {
+      if (this.readyState) return;
+      this.readyState = 1;
+      this.onopen?.({});
+    });
+  }
+  say(frame) { if (!this.mute) this.onmessage?.({ data: JSON.stringify(frame) }); }
+  msg(seq) { this.say({ type: "msg", seq, time: "2026-11-22T17:55:19.123Z", data: this.gateway.stream[seq - 1] }); }
+  send(text) {
+    const { type, token, after, seq, user } = JSON.parse(text), g = this.gateway;
+    if (type === "ack") g.acked = Math.max(g.acked, seq);
+    if (type !== "auth") return;
+    g.auths.push({ token, after });
+    if (token === "refused") return this.end(4401, "no such token");
+    const start = user === token ? after : g.acked, last = g.stream.length;
+    this.say({ type: "hello", protocol: "tidings.v1" });
+    this.say({ type: "ready", user: token, conn: "", epoch: "e", after: start, unread: last - g.acked, ping: g.ping });
+    for (let n = start + 1; n <= last; n++) this.msg(n);
+    this.live = true;
+    this.say({ type: "live", seq: last });
+  }
+  close() { this.end(); }
+  end(code, reason = "") {
+    this.readyState = 3;
+    this.gateway.open = this.gateway.open.filter(s => s !== this);
+    this.onclose?.({ code, reason });
+  }
+}
+
+const memory = () => {
+  const values = new Map();
+  return { getItem: key => values.get(key) ?? null, setItem: (key, value) => { values.set(key, String(value)); } };
+};
+
+let tabs, locks;
+beforeEach(() => {
+  tabs = [];
+  locks = new Locks();
+  gateway = new Gateway();
+  Channel.all = [];
+  globalThis.BroadcastChannel = Channel;
+  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+  Object.defineProperty(globalThis, "localStorage", { value: memory(), configurable: true, writable: true });
+});
+afterEach(() => {
+  for (const t of tabs) t.client.close();
+});
+
+// tab opens one.
+function tab(options = {}) {
+  const got = [], log = [];
+  const client = new Tidings({
+    url: "http://push.example", user: "alice", token: () => "alice", WebSocket: gateway.WebSocket, locks, minBackoff: 2, maxBackoff: 4,
+    ackEvery: 1, onMessage: m => { got.push(m.data); }, ...options,
+  });
+  for (const type of ["state", "ready", "gap", "msg", "live", "acked", "error"]) client.on(type, e => log.push({ type, ...e }));
+  client.start();
+  const t = { client, got, log, of: type => log.filter(e => e.type === type), states: () => log.filter(e => e.type === "state").map(e => e.state) };
+  tabs.push(t);
+  return t;
+}
+
+const live = (...some) => until("all live", () => some.every(t => t.client.state === "live"));
+const have = async (want, ...some) => {
+  for (const end = Date.now() + 10000; some.some(t => t.got.length < want.length) && Date.now() < end;) await sleep(1);
+  for (const t of some) assert.deepEqual(t.got, want);
+};
+
+test("tabs share one connection, and each has everything once and in order", async () => {
+  gateway.publish("missed");
+  const a = tab();
+  await live(a);
+  const b = tab(), c = tab();
+  await live(b, c);
+  gateway.publish("one", "two");
+  await have(["missed", "one", "two"], a);
+  await have(["one", "two"], b, c); // the page before them has handled what was missed
+  assert.equal(gateway.all.length, 1);
+  await until("acknowledged", () => gateway.acked === 3);
+  for (const frame of [{ type: "gap", after: 3, reason: "purged" }, { type: "acked", seq: 3, unread: 0 },
+    { type: "error", code: "novelty", message: "hm" }, { type: "ping", seq: 9 }]) gateway.open[0].say(frame);
+  for (const t of [a, b, c]) {
+    await until("the position", () => t.client.position.seq === 9);
+    assert.deepEqual(t.states(), ["connecting", "replaying", "live"]);
+    for (const type of ["ready", "gap", "live", "acked", "error"]) assert.equal(t.of(type).length, 1, type);
+    assert.deepEqual(t.of("msg").at(-1).replayed, false);
+  }
+  assert.equal(JSON.parse(localStorage.getItem("tidings ws://push.example/v1/ws  alice")).seq, 9);
+});
+
+test("the leader closes, and another takes over", async () => {
+  const a = tab();
+  await live(a);
+  const b = tab(), c = tab();
+  await live(b, c);
+  gateway.publish("one");
+  await have(["one"], a, b, c);
+  a.client.close();
+  gateway.publish("two");
+  await have(["one", "two"], b, c);
+  await live(b, c);
+  gateway.publish("three");
+  await have(["one", "two", "three"], b, c);
+  assert.deepEqual(a.got, ["one"]);
+  assert.equal(gateway.open.length, 1);
+  assert.equal(gateway.all.length, 2);
+  await until("acknowledged", () => gateway.acked === 3);
+});
+
+test("a network that breaks again and again", async () => {
+  const some = [tab(), tab(), tab()];
+  await live(...some);
+  const want = [];
+  for (let i = 0; i < 30; i++) {
+    want.push(`a${i}`, `b${i}`);
+    gateway.publish(`a${i}`);
+    await until("a connection", () => gateway.open.length);
+    gateway.open[0].end(1006);
+    gateway.publish(`b${i}`);
+    if (i % 3) await have(want, ...some);
+  }
+  await have(want, ...some);
+  await live(...some);
+  assert.equal(gateway.open.length, 1);
+  await until("acknowledged", () => gateway.acked === 60);
+});
+
+test("what the leader has not handled is neither acknowledged nor lost", async () => {
+  let stuck = true;
+  const a = tab({ onMessage: () => new Promise(() => {}) });
+  await live(a);
+  const b = tab();
+  await live(b);
+  gateway.publish("one", "two");
+  await have(["one", "two"], b);
+  const late = tab({ onMessage: async m => {
+    while (stuck) await sleep(1);
+    late.got.push(m.data);
+  } }); // from the place of the leader
+  await until("the late one has them", () => late.client.state === "replaying");
+  assert.equal(gateway.acked, 0);
+  assert.equal(gateway.all.length, 1);
+  a.client.close();
+  await until("another", () => gateway.all.length === 2);
+  stuck = false;
+  await have(["one", "two"], b, late);
+  await until("acknowledged", () => gateway.acked === 2);
+});
+
+test("a tab that lacks what the leader cannot give takes the connection", async () => {
+  gateway.publish("one", "two", "three");
+  gateway.acked = 2;
+  const a = tab();
+  await live(a);
+  await have(["three"], a);
+  const storage = memory();
+  storage.setItem("tidings ws://push.example/v1/ws  alice", '{"user":"alice","epoch":"e","seq":1}');
+  const b = tab({ storage });
+  await have(["two", "three"], b);
+  await live(a, b);
+  gateway.publish("four");
+  await have(["three", "four"], a);
+  await have(["two", "three", "four"], b);
+  assert.equal(gateway.open.length, 1);
+  assert.deepEqual(gateway.auths.map(f => f.after), [undefined, 1]);
+});
+
+test("a leader that falls silent is stolen from", async () => {
+  gateway.ping = 50;
+  const pings = setInterval(() => gateway.open.forEach(s => s.live && s.say({ type: "ping" })), 10);
+  const a = tab({ grace: 100 });
+  await live(a);
+  const b = tab({ grace: 100 }), c = tab({ grace: 100 });
+  await live(b, c);
+  gateway.publish("one");
+  await have(["one"], a, b, c);
+  const frozen = gateway.open[0];
+  frozen.mute = true;
+  frozen.close = () => {};
+  const wake = Channel.all[0].onmessage;
+  Channel.all[0].onmessage = null;
+  gateway.publish("two");
+  await have(["one", "two"], b, c);
+  await live(b, c);
+  Channel.all[0].onmessage = wake;
+  gateway.publish("three");
+  await have(["one", "two", "three"], a, b, c);
+  await live(a, b, c);
+  assert.equal(gateway.open.filter(s => s !== frozen).length, 1);
+  clearInterval(pings);
+});
+
+test("a frozen page lets go at once", async () => {
+  const a = tab({ minBackoff: 5e4, maxBackoff: 5e4, random: () => 1 }); // it wakes late
+  await live(a);
+  document.dispatchEvent(new Event("freeze"));
+  assert.equal(gateway.open.length, 0);
+  assert.equal(a.client.state, "live"); // its client is told in its turn
+  const b = tab();
+  await live(b);
+  assert.equal(a.client.state, "waiting");
+});
+
+test("a disconnect is for all tabs, a refused token for its own", async () => {
+  const tokens = ["refused", "refused", "alice"];
+  const a = tab({ token: () => tokens.shift() });
+  await until("closed", () => a.states().at(-1) === "closed");
+  const b = tab({ token: () => "refused" });
+  const c = tab();
+  await until("closed", () => b.states().at(-1) === "closed");
+  await live(c);
+  const d = tab();
+  await live(d);
+  gateway.open[0].end(4410, "logout");
+  await until("closed", () => [c, d].every(t => t.client.state === "closed"));
+  for (const t of [c, d]) assert.equal(t.of("state").at(-1).error.message, "closed with 4410: logout");
+});
+
+test("other users, devices and gateways are not shared with", async () => {
+  const some = [tab(), tab({ user: "bob", token: () => "bob" }), tab({ device: "web" }), tab({ url: "http://other.example" })];
+  await live(...some);
+  assert.equal(gateway.open.length, 4);
+  const wrong = tab({ token: () => "mallory", user: "carol" }); // a session that is not carol's
+  await live(wrong);
+  const carol = tab({ token: () => "carol", user: "carol" });
+  await live(carol);
+  assert.equal(gateway.open.length, 6);
+  assert.equal(carol.client.position.user, "carol");
+  assert.equal(wrong.client.position.user, "mallory");
+});
+
+test("without locks, a channel or a user, and when switched off", async () => {
+  const refused = { request: () => Promise.reject(new DOMException("", "SecurityError")) };
+  for (const options of [{ locks: null }, { user: undefined }, { tabs: false }, { locks: refused }]) {
+    gateway = new Gateway();
+    globalThis.localStorage = memory();
+    const a = tab(options), b = tab(options);
+    await live(a, b);
+    gateway.publish("one");
+    await have(["one"], a, b);
+    assert.equal(gateway.open.length, 2);
+  }
+  globalThis.BroadcastChannel = undefined;
+  gateway = new Gateway();
+  await live(tab(), tab());
+  assert.equal(gateway.open.length, 2);
+});
+
+test("storage that is not there", async () => {
+  Object.defineProperty(globalThis, "localStorage", { get: () => { throw new Error("SecurityError"); }, configurable: true });
+  for (const options of [{}, { storage: null }]) {
+    gateway = new Gateway();
+    locks = new Locks();
+    const a = tab(options), b = tab(options);
+    await live(a, b);
+    gateway.publish("one");
+    await have(["one"], a, b);
+    a.client.close();
+    await live(b);
+    gateway.publish("two");
+    await have(["one", "two"], b);
+    b.client.close();
+  }
+});
+
+test("close leaves nothing behind, in any state", async () => {
+  const timers = () => process.getActiveResourcesInfo().filter(r => r === "Timeout").length;
+  const before = timers();
+  const a = tab(), b = tab(), hasty = tab();
+  hasty.client.close();
+  await live(a, b);
+  for (const t of [b, a]) t.client.close();
+  await sleep(10);
+  assert.ok(timers() <= before, `${timers()} timers, ${before} before`);
+  assert.equal(gateway.open.length, 0);
+  for (const { held, waiting } of locks.names.values()) assert.deepEqual([held, waiting], [null, []]);
+  a.client.start();
+  await live(a);
+});
