@@ -56,6 +56,7 @@ const remember = `
 
 // TestDemoInBrowser is the page in Chromium, before the real command.
 func TestDemoInBrowser(t *testing.T) {
+	t.Parallel()
 	chromium := findChromium(t)
 	tidings := build(t)
 	ctx, cancel := context.WithTimeout(context.Background(), within)

@@ -31,16 +31,20 @@ func findChromium(t *testing.T) string {
 	return ""
 }
 
-// browser is a Chromium with one page. It is spoken to over pipes, in JSON messages that end in NUL; when they are closed,
-// be it by our death, it ends.
+// browser is a tab of a Chromium.
 type browser struct {
-	ctx      context.Context
-	t        *testing.T
+	ctx context.Context
+	t   *testing.T
+	*pipes
+	target, session string // of the page
+}
+
+// pipes are how a Chromium is spoken to, in JSON messages that end in NUL; when they are closed, be it by our death, it ends.
+type pipes struct {
 	to       *os.File
 	from     *bufio.Reader
-	session  string // of the page
 	calls    int
-	problems []string // what the page threw, and what its policy refused
+	problems []string // what the pages threw, and what their policy refused
 }
 
 func openBrowser(ctx context.Context, t *testing.T, path string) *browser {
@@ -62,24 +66,29 @@ func openBrowser(ctx context.Context, t *testing.T, path string) *browser {
 	start(t, cmd, filepath.Join(t.TempDir(), "log"))
 	_, _ = theirs.Close(), theirs2.Close()
 
-	b := &browser{ctx: ctx, t: t, to: to, from: bufio.NewReader(from)}
+	b := &browser{ctx: ctx, t: t, pipes: &pipes{to: to, from: bufio.NewReader(from)}}
 	t.Cleanup(func() { // before that of start
-		b.session = ""
 		b.send("Browser.close", nil)
 		_ = cmd.Wait() // ended by ctx at the latest
 		_, _ = to.Close(), from.Close()
 	})
 	deadline, _ := ctx.Deadline()
 	_, _ = to.SetWriteDeadline(deadline), from.SetReadDeadline(deadline)
+	return b.tab()
+}
 
+// tab opens another in the same browser.
+func (b *browser) tab() *browser {
+	b.t.Helper()
+	all := &browser{ctx: b.ctx, t: b.t, pipes: b.pipes}
 	var target struct{ TargetID, SessionID string }
-	b.into(&target, "Target.createTarget", map[string]any{"url": "about:blank"})
-	b.into(&target, "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true})
-	b.session = target.SessionID
+	all.into(&target, "Target.createTarget", map[string]any{"url": "about:blank"})
+	all.into(&target, "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true})
+	tab := &browser{ctx: b.ctx, t: b.t, pipes: b.pipes, target: target.TargetID, session: target.SessionID}
 	for _, domain := range []string{"Page", "Runtime", "Log"} {
-		b.call(domain+".enable", nil)
+		tab.call(domain+".enable", nil)
 	}
-	return b
+	return tab
 }
 
 // message is any of the Chrome DevTools Protocol.

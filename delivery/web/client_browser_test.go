@@ -88,6 +88,7 @@ func (v visit) position() uint64 {
 
 // TestClientInBrowser is the JavaScript client in Chromium, on a page of another origin, before the real command.
 func TestClientInBrowser(t *testing.T) {
+	t.Parallel()
 	chromium := findChromium(t)
 	tidings := build(t)
 	ctx, cancel := context.WithTimeout(context.Background(), within)
