@@ -15,12 +15,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
 const within = 30 * time.Second // for all that follows the build
 
-// view is what the page shows of alice, newest first.
+// view is what the page shows of a user, newest first.
 type view struct {
 	State  string
 	Unread string
@@ -34,25 +36,17 @@ type item struct {
 }
 
 const look = `(() => {
-	const alice = document.querySelector("[data-user=alice]");
-	return alice && {
-		State: alice.dataset.state,
-		Unread: alice.querySelector(".bell b").textContent,
-		Items: Array.from(alice.querySelectorAll("li"), li => ({
+	const user = document.querySelector("[data-user=%s]");
+	return user && {
+		State: user.dataset.state,
+		Unread: user.querySelector(".bell b").textContent,
+		Items: Array.from(user.querySelectorAll("li"), li => ({
 			Replayed: li.querySelector(".replayed") !== null,
 			Kind: li.querySelector("strong")?.textContent ?? "",
 			Data: li.querySelector("pre")?.textContent ?? li.textContent,
 		})),
 	};
 })()`
-
-// remember keeps all that alice's bell has shown: it may say 1 for a second only.
-const remember = `
-	window.bells = [];
-	new MutationObserver(() => {
-		const now = document.querySelector("[data-user=alice] .bell b")?.textContent;
-		if (now && now !== bells.at(-1)) bells.push(now);
-	}).observe(document, { subtree: true, childList: true, characterData: true });`
 
 // TestDemoInBrowser is the page in Chromium, before the real command.
 func TestDemoInBrowser(t *testing.T) {
@@ -69,68 +63,109 @@ func TestDemoInBrowser(t *testing.T) {
 	g.publish(ctx, t, "alice", markup, "--kind", missed.Kind)
 
 	b := openBrowser(ctx, t, chromium)
-	b.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": remember})
 	b.call("Page.navigate", map[string]any{"url": "http://" + g.listen + "/"})
-	b.shows(view{State: "live", Unread: "0", Items: []item{missed}})
-	if got, want := eval[[]string](b, "bells"), []string{"–", "1", "0"}; !slices.Equal(got, want) {
-		t.Errorf("the bell showed %q, want %q", got, want)
-	}
+	b.shows("alice", view{State: "live", Unread: "1", Items: []item{missed}})
+	b.click("alice", ".bell")
+	b.shows("alice", view{State: "live", Unread: "0", Items: []item{missed}})
 
-	live := item{Data: "{\n  \"order\": 12345678901234567890\n}"}
-	g.publish(ctx, t, "alice", `{"order":12345678901234567890}`)
-	b.shows(view{State: "live", Unread: "0", Items: []item{live, missed}})
+	live := item{Data: "{\n  \"order\": 991\n}"}
+	g.publish(ctx, t, "alice", `{"order":991}`)
+	b.shows("alice", view{State: "live", Unread: "1", Items: []item{live, missed}})
+	b.click("alice", ".bell")
+
+	// One user is offline, and the other is not.
+	b.shows("bob", view{State: "live", Unread: "0", Items: []item{}})
+	b.click("bob", ".offline")
+	b.until("bob", "offline", func(v view) bool {
+		return v.State == "waiting" && strings.HasPrefix(b.says("bob"), "Offline. What is published meanwhile is kept. Next try in ")
+	})
+	g.publish(ctx, t, "bob", "one")
+	g.publish(ctx, t, "bob", "two")
+	b.until("bob", "an unplugged network", func(v view) bool { return v.State != "live" && len(v.Items) == 0 })
+	b.click("bob", ".offline")
+	b.shows("bob", view{State: "live", Unread: "2", Items: []item{{Data: "two", Replayed: true}, {Data: "one", Replayed: true}}})
+	if got, want := b.says("bob"), "Live. 2 missed notifications were replayed."; got != want {
+		t.Errorf("the page says %q, want %q", got, want)
+	}
+	b.click("alice", ".toggle")
+	b.shows("alice", view{State: "closed", Unread: "0", Items: []item{live, missed}})
+	g.publish(ctx, t, "alice", "three")
+	b.click("alice", ".toggle")
+	three := item{Data: "three", Replayed: true}
+	b.shows("alice", view{State: "live", Unread: "1", Items: []item{three, live, missed}})
+	b.click("alice", ".bell")
 
 	g.kill()
-	b.until("waiting", func(v view) bool { return v.State == "waiting" })
+	b.until("alice", "waiting", func(v view) bool { return v.State == "waiting" })
 	g.start(ctx, t)
-	after := item{Kind: "after", Data: "the restart"}
-	b.until("live", func(v view) bool { return v.State == "live" })
-	g.publish(ctx, t, "alice", after.Data, "--kind", after.Kind)
-	b.shows(view{State: "live", Unread: "0", Items: []item{after, live, missed}})
+	b.until("alice", "live", func(v view) bool { return v.State == "live" })
 
-	// What the gateway does not do here: a repeat, a gap, and a goodbye that says when to come again.
-	eval[any](b, `alice.receive('{"type":"msg","seq":1,"time":"2026-01-02T03:04:05Z","data":"a repeat"}')`)
-	eval[any](b, `alice.receive('{"type":"gap","after":41,"next":97,"reason":"expired"}')`)
-	gap := item{Data: "Notifications after #41 and before #97 may be gone: they were stored too long ago."}
-	b.shows(view{State: "live", Unread: "0", Items: []item{gap, after, live, missed}})
-	eval[any](b, `alice.receive('{"type":"goaway","code":4512,"reason":"draining","retry_after":60000}'), alice.ended(4512, "draining")`)
-	const goodbye = "Waiting: draining (4512). Next try in 60.0 s."
-	if got := eval[string](b, `document.querySelector("[data-user=alice] .state").textContent`); got != goodbye {
-		t.Errorf("after a goaway the page says %q, want %q", got, goodbye)
+	// The command of the page, as it is pasted.
+	after := item{Kind: "it's", Data: `-$HOME "it's" \n <b>`}
+	fill := fmt.Sprintf(`document.querySelector("#data").value = %q; document.querySelector("#kind").value = %q;
+		document.querySelector("form").dispatchEvent(new Event("input")); document.querySelector(".command:last-child code").textContent`,
+		after.Data, after.Kind)
+	command := eval[string](b, fill)
+	const ours = "go run ./cmd/tidings publish "
+	if !strings.HasPrefix(command, ours) {
+		t.Fatalf("the page has the command %q", command)
 	}
+	command = tidings + " publish --nats nats://127.0.0.1:" + g.natsPort + " " + strings.TrimPrefix(command, ours)
+	if out, err := exec.CommandContext(ctx, "sh", "-c", command).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	b.shows("alice", view{State: "live", Unread: "1", Items: []item{after, three, live, missed}})
 
 	if eval[bool](b, "window.owned === true || document.images.length > 0") {
 		t.Error("a notification became markup")
 	}
-	codes := fmt.Sprintf("Array.from({ length: %d }, (_, i) => stops(i))", 5000)
-	for code, stops := range eval[[]bool](b, codes) {
-		if c := wire.CloseCode(code); code >= 1000 && stops == c.Again() {
-			t.Errorf("close code %s: the page stops: %t", c, stops)
-		}
-	}
 
 	// What was acknowledged does not come again: the new page knows nothing, the gateway does.
 	b.call("Page.reload", nil)
-	b.shows(view{State: "live", Unread: "0", Items: []item{}})
+	b.shows("alice", view{State: "live", Unread: "0", Items: []item{}})
+	js, err := jetstream.New(streamstest.Connect(t, "nats://127.0.0.1:"+g.natsPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(ctx, "NOTIFICATIONS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject("notify.user.alice")); err != nil {
+		t.Fatal(err)
+	}
+	b.until("alice", "a gap", func(v view) bool {
+		return len(v.Items) == 1 && strings.HasSuffix(v.Items[0].Data, "may be gone: they were purged.")
+	})
 	for _, problem := range b.problems {
 		t.Errorf("the browser complains: %s", problem)
 	}
 }
 
-// shows waits until the page shows exactly that.
-func (b *browser) shows(want view) {
+func (b *browser) click(user, what string) {
 	b.t.Helper()
-	b.until(fmt.Sprintf("%+v", want), func(got view) bool { return reflect.DeepEqual(got, want) })
+	eval[any](b, fmt.Sprintf(`document.querySelector("[data-user=%s] %s").click()`, user, what))
 }
 
-func (b *browser) until(what string, is func(view) bool) {
+// says is the state of a user's connection in words.
+func (b *browser) says(user string) string {
+	return eval[string](b, fmt.Sprintf(`document.querySelector("[data-user=%s] .state").textContent`, user))
+}
+
+// shows waits until the page shows exactly that.
+func (b *browser) shows(user string, want view) {
+	b.t.Helper()
+	b.until(user, fmt.Sprintf("%+v", want), func(got view) bool { return reflect.DeepEqual(got, want) })
+}
+
+func (b *browser) until(user, what string, is func(view) bool) {
 	b.t.Helper()
 	for {
-		got, err := tryEval[view](b, look) // fails while the page is being replaced
+		got, err := tryEval[view](b, fmt.Sprintf(look, user)) // fails while the page is being replaced
 		if err == nil && is(got) {
 			return
 		}
-		pause(b.ctx, b.t, fmt.Sprintf("the page shows %+v (%v)\nwant %s", got, err, what))
+		pause(b.ctx, b.t, fmt.Sprintf("the page shows of %s %+v (%v)\nwant %s", user, got, err, what))
 	}
 }
 

@@ -2,23 +2,41 @@
 package web
 
 import (
+	"bytes"
 	"embed"
+	"html"
 	"net/http"
+	"time"
 )
 
-//go:embed index.html
+//go:embed index.html demo.css demo.js
 var pages embed.FS
 
-// policy lets the page run what is written in it and speak to its own host, by WebSocket too, and nothing else.
-const policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; " +
+// policy lets the page run our own files and speak to its own host, by WebSocket too, and nothing else.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Demo serves the demo page of `tidings gateway --dev`.
-func Demo() http.Handler {
-	files := http.FileServerFS(pages)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", policy)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		files.ServeHTTP(w, r)
-	})
+// Demo serves the demo page of `tidings gateway --dev`. With a key of the HTTP API it publishes, without it says how to.
+func Demo(key string) http.Handler {
+	mux := http.NewServeMux()
+	serve := func(path, name, kind string) {
+		text, err := pages.ReadFile(name)
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		const field = `<meta name="tidings-key" content="`
+		text = bytes.Replace(text, []byte(field), []byte(field+html.EscapeString(key)), 1)
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			h := w.Header()
+			h.Set("Content-Type", kind+"; charset=utf-8")
+			h.Set("Content-Security-Policy", policy)
+			h.Set("X-Content-Type-Options", "nosniff")
+			h.Set("Cache-Control", "no-store") // there may be a key in it
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+		})
+	}
+	serve("/{$}", "index.html", "text/html")
+	serve("/demo.css", "demo.css", "text/css")
+	serve("/demo.js", "demo.js", "text/javascript")
+	return mux
 }

@@ -13,7 +13,7 @@ import (
 func get(t *testing.T, path string) (*http.Response, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	web.Demo().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	web.Demo(`a"key`).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Result(), w.Body.String()
 }
 
@@ -29,13 +29,21 @@ func TestDemo(t *testing.T) {
 		t.Errorf("X-Content-Type-Options: %q", got)
 	}
 	policy := strings.Split(resp.Header.Get("Content-Security-Policy"), "; ")
-	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
 		found := false
 		for _, directive := range policy {
 			found = found || directive == want
 		}
 		if !found {
 			t.Errorf("Content-Security-Policy %q lacks %s", policy, want)
+		}
+	}
+	if !strings.Contains(page, `<meta name="tidings-key" content="a&#34;key">`) {
+		t.Error("the page has no key")
+	}
+	for path, want := range map[string]string{"/demo.js": "text/javascript; charset=utf-8", "/demo.css": "text/css; charset=utf-8"} {
+		if resp, _ := get(t, path); resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != want {
+			t.Errorf("GET %s: %s, %s", path, resp.Status, resp.Header.Get("Content-Type"))
 		}
 	}
 	if resp, _ := get(t, "/nothing-here"); resp.StatusCode != http.StatusNotFound {
@@ -46,13 +54,17 @@ func TestDemo(t *testing.T) {
 // The page must work where there is no internet, and never make markup of what came over the wire. That it does not is
 // shown in the browser; this is about the next line that somebody writes.
 func TestDemoSource(t *testing.T) {
-	_, page := get(t, "/")
+	var page string
+	for _, path := range []string{"/", "/demo.js", "/demo.css"} {
+		_, text := get(t, path)
+		page += text
+	}
 	page = strings.ReplaceAll(page, "xmlns='http://www.w3.org/2000/svg'", "") // a name, nothing is loaded
 	for what, pattern := range map[string]string{
-		"an external URL":     `(?i)(https?|wss?):\\?/\\?/|(src|href|action)\s*=\s*["']?//|(?-i:\burl\()|@import`,
-		"a file of its own":   `(?i)<(script|img|iframe|object|embed)[^>]*\ssrc|<link[^>]*stylesheet`,
-		"markup made of text": `innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|DOMParser|createContextualFragment`,
-		"code made of text":   `\beval\b|\bFunction\(|set(Timeout|Interval)\(\s*["'` + "`]",
+		"an external URL":       `(?i)(https?|wss?):\\?/\\?/|(src|href|action)\s*=\s*["']?//|(?-i:\burl\()|@import`,
+		"a part from elsewhere": `(?i)<(img|iframe|object|embed|style)\b|\sstyle=|\s(src|href)="[^/#d]|from "[^/]`,
+		"markup made of text":   `innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|DOMParser|createContextualFragment`,
+		"code made of text":     `\beval\b|\bFunction\(|set(Timeout|Interval)\(\s*["'` + "`]",
 	} {
 		if found := regexp.MustCompile(pattern).FindString(page); found != "" {
 			t.Errorf("the page has %s: %q", what, found)

@@ -1,0 +1,250 @@
+// The demo page of `tidings gateway --dev`, on the client that everybody else has too. What came over the wire, or out of the
+// form, goes through textContent.
+
+import { Tidings } from "/tidings.js";
+
+const $ = (root, selector) => root.querySelector(selector);
+const element = (tag, text, className = "") => Object.assign(document.createElement(tag), { textContent: text, className });
+const fill = id => $(document, id).content.firstElementChild.cloneNode(true);
+const most = 200; // notifications that a panel keeps
+const unread = {};
+
+function say(words) {
+  const log = $(document, "#spoken");
+  log.append(element("span", `${words}. `));
+  while (log.children.length > 5) log.firstChild.remove();
+}
+
+// Of ten thousand levels of [ the blanks alone would be a hundred megabytes.
+function deep(text) {
+  let depth = 0;
+  for (const c of text) {
+    if ((c === "[" || c === "{") && ++depth > 50) return true;
+    if (c === "]" || c === "}") depth--;
+  }
+  return false;
+}
+
+function pretty({ data, data_b64 }) {
+  if (data_b64 !== undefined) return `binary, in base64: ${data_b64}`;
+  if (typeof data === "string") return data || "(empty)";
+  const text = JSON.stringify(data);
+  return deep(text) ? text : JSON.stringify(data, null, 2);
+}
+
+function gapInWords({ after, next, reason }) {
+  if (reason === "stream_reset") return "The stream was replaced: notifications of the old one may be gone.";
+  const why = { expired: "they were stored too long ago", limit: "the stream keeps only so many for each user",
+    purged: "they were purged" }[reason] ?? reason;
+  return `Notifications after #${after}${next ? ` and before #${next}` : ""} may be gone: ${why}.`;
+}
+
+// network is a WebSocket that can be unplugged.
+function network() {
+  const open = new Set();
+  let away = false;
+  const broken = ws => ws.onclose?.({ code: 1006, reason: "offline" });
+  return {
+    get away() { return away; },
+    set away(now) {
+      away = now;
+      if (!away) return document.dispatchEvent(new Event("visibilitychange")); // whereupon a client that waits tries at once
+      for (const ws of open) {
+        broken(ws);
+        ws.close();
+      }
+      open.clear();
+    },
+    WebSocket: function (url, protocol) {
+      if (!away) {
+        const ws = new WebSocket(url, protocol);
+        ws.addEventListener("close", () => open.delete(ws));
+        open.add(ws);
+        return ws;
+      }
+      const ws = { readyState: 0, close() { ws.readyState = 3; } };
+      setTimeout(broken, 200, ws);
+      return ws;
+    },
+  };
+}
+
+function inWords({ state, error, wait }, away) {
+  const seconds = (wait / 1e3).toFixed(1);
+  switch (state) {
+  case "connecting": return "Connecting …";
+  case "replaying": return "Connected. What was missed is being replayed …";
+  case "live": return "Live: notifications arrive as they are stored.";
+  case "waiting": return away ? `Offline. What is published meanwhile is kept. Next try in ${seconds} s.`
+    : `Waiting: ${error?.message ?? "the connection is lost"}. Next try in ${seconds} s.`;
+  default: return error ? `Stopped: ${error.message}.` : "Not connected. What is published meanwhile is kept.";
+  }
+}
+
+function panel(user) {
+  const name = user[0].toUpperCase() + user.slice(1);
+  const root = fill("#user"), list = $(root, "ol"), empty = $(root, ".list p");
+  const toggle = $(root, ".toggle"), offline = $(root, ".offline"), bell = $(root, ".bell"), state = $(root, ".state");
+  root.dataset.user = user;
+  $(root, "h2").id = `user-${user}`;
+  root.setAttribute("aria-labelledby", `user-${user}`);
+  $(root, "h2").textContent = name;
+  $(root, ".avatar").textContent = name[0];
+  $(root, ".list").setAttribute("aria-label", `Notifications of ${name}, newest first`);
+  offline.setAttribute("aria-label", `Take ${name} offline`);
+  empty.textContent = `Nothing has come for ${name} yet.`;
+
+  function add(item) {
+    empty.hidden = true;
+    list.prepend(item);
+    list.querySelectorAll("[data-seq]")[most]?.remove(); // notices stay
+  }
+
+  function ring(count) {
+    unread[user] = count;
+    $(bell, "b").hidden = !count;
+    $(bell, "b").textContent = count;
+    bell.classList.toggle("some", count > 0);
+    bell.setAttribute("aria-label", `${name}: ${count} unread${count ? ". Mark as read" : ""}`);
+    bell.title = `${count} unread${count ? ": mark as read" : ""}`;
+    const all = Object.values(unread).reduce((sum, n) => sum + n, 0);
+    document.title = `${all ? `(${all}) ` : ""}Tidings demo`;
+  }
+
+  function show(message) {
+    const item = element("li", "", "unread"), meta = element("div", "", "meta"), data = pretty(message);
+    item.dataset.seq = message.seq;
+    meta.append(element("span", `#${message.seq}`));
+    if (message.kind) meta.append(element("strong", message.kind));
+    if (message.topic) meta.append(element("span", `topic ${message.topic}`, "tag"));
+    if (message.replayed) meta.append(element("span", "replayed", "tag replayed"));
+    const at = new Date(message.time), today = at.toDateString() === new Date().toDateString();
+    const time = element("time", today ? at.toLocaleTimeString() : at.toLocaleString());
+    time.dateTime = time.title = message.time;
+    meta.append(time);
+    item.append(meta, element("pre", data));
+    add(item);
+    ring(unread[user] + 1);
+    if (message.replayed) missed++;
+    else say(`${name}: ${message.kind ?? "notification"}, ${data.slice(0, 120)}`);
+  }
+
+  function notice(words) {
+    add(element("li", words, "notice"));
+    say(`${name}: ${words}`);
+  }
+
+  // The position is kept in memory only: after a reload the gateway's stored one counts.
+  const line = network();
+  let missed = 0;
+  const client = new Tidings({ token: () => user, user, storage: null, maxBackoff: 8000, WebSocket: line.WebSocket, onMessage: show });
+  function tell(e) {
+    root.dataset.state = e.state;
+    state.textContent = inWords(e, line.away);
+    state.classList.toggle("bad", Boolean(e.error));
+    const act = e.state === "closed" ? "Connect" : "Disconnect";
+    if (toggle.textContent !== act) toggle.textContent = act;
+    toggle.setAttribute("aria-label", `${act} ${name}`);
+    $(root, ".where").textContent = client.position ? `position ${client.position.seq}` : "";
+    if (e.state === "live" && missed) {
+      state.textContent = `Live. ${missed} missed ${missed === 1 ? "notification was" : "notifications were"} replayed.`;
+    }
+    if (e.state !== "replaying") missed = 0;
+  }
+  client.on("state", tell);
+  client.on("msg", ({ seq }) => { $(root, ".where").textContent = `position ${seq}`; });
+  client.on("gap", gap => notice(gapInWords(gap)));
+  client.on("error", ({ error }) => notice(error.message));
+  toggle.onclick = () => client.state === "closed" ? client.start() : client.close();
+  offline.onclick = () => {
+    offline.setAttribute("aria-checked", !line.away);
+    line.away = !line.away;
+  };
+  bell.onclick = () => {
+    for (const item of list.querySelectorAll(".unread")) item.classList.remove("unread");
+    ring(0);
+  };
+  ring(0);
+  tell({ state: "closed" });
+  $(document, "#users").append(root);
+  client.start();
+}
+
+// quote is for a POSIX shell.
+const quote = text => /^[\w.:/=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+
+function publishing() {
+  const key = $(document, "meta[name=tidings-key]").content;
+  const form = $(document, "form"), result = $(document, "#result"), button = $(form, "button");
+  const [to, kind, data] = ["#to", "#kind", "#data"].map(id => $(form, id));
+  const rows = {};
+  for (const name of ["curl", "nats pub", "tidings publish"]) {
+    if (name === "curl" && !key) continue;
+    const row = rows[name] = fill("#command"), code = $(row, "code"), copy = $(row, "button");
+    $(row, "h3").textContent = name;
+    code.setAttribute("aria-label", `Command with ${name}`);
+    copy.setAttribute("aria-label", `Copy the command with ${name}`);
+    copy.onclick = async () => {
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        copy.textContent = "Copied";
+      } catch { // not allowed: left selected, for Ctrl-C
+        getSelection().selectAllChildren(code);
+        copy.textContent = "Selected";
+      }
+      say(copy.textContent);
+      setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+    };
+    $(document, "#commands").append(row);
+  }
+
+  function body() {
+    let value = data.value;
+    try {
+      value = JSON.parse(data.value);
+    } catch { /* text */ }
+    return JSON.stringify({ ...(to.value ? { to: to.value } : { topic: "all" }), kind: kind.value || undefined, data: value });
+  }
+
+  function write() {
+    const text = quote(data.value), of = kind.value && quote(kind.value);
+    const set = (name, ...words) => { if (rows[name]) $(rows[name], "code").textContent = words.filter(Boolean).join(" "); };
+    const end = data.value.startsWith("-") && "--"; // what follows is no flag
+    set("curl", `curl ${location.origin}/v1/notifications -H 'Authorization: Bearer ${key}' --json`, quote(body()));
+    set("nats pub", "nats pub", of && `-H ${quote(`Tidings-Kind:${kind.value}`)}`, end, `notify.${to.value ? `user.${to.value}` : "topic.all"}`, text);
+    set("tidings publish", "go run ./cmd/tidings publish", of && `--kind ${of}`, !to.value && "--topic all", end, to.value, text);
+  }
+
+  function tell(words, bad = false) {
+    result.textContent = words;
+    result.classList.toggle("bad", bad);
+  }
+
+  form.oninput = write;
+  form.onsubmit = async e => {
+    e.preventDefault();
+    button.disabled = true;
+    tell("…");
+    try {
+      const answer = await fetch("/v1/notifications", {
+        method: "POST", headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" }, body: body(),
+      });
+      const said = await answer.json();
+      if (answer.status !== 202) throw new Error(said.detail ?? said.title ?? said.results?.[0]?.error ?? `the gateway answers ${answer.status}`);
+      tell(`Stored as #${said.results[0].seq}.`);
+    } catch (error) {
+      tell(`Not published: ${error.message}`, true);
+    }
+    button.disabled = false;
+    button.focus();
+  };
+  if (!key) {
+    button.hidden = true;
+    tell("Publish with one of the commands beside: this gateway has no key for its HTTP API.");
+  }
+  write();
+}
+
+panel("alice");
+panel("bob");
+publishing();
