@@ -76,7 +76,7 @@ function inWords({ state, error, wait }, away) {
   case "replaying": return "Connected. What was missed is being replayed …";
   case "live": return "Live: notifications arrive as they are stored.";
   case "waiting": return away ? `Offline. What is published meanwhile is kept. Next try in ${seconds} s.`
-    : `Waiting: ${error?.message ?? "the connection is lost"}. Next try in ${seconds} s.`;
+    : `Waiting: ${error.code === 1006 ? error.reason || "the connection broke" : error.message}. Next try in ${seconds} s.`;
   default: return error ? `Stopped: ${error.message}.` : "Not connected. What is published meanwhile is kept.";
   }
 }
@@ -240,7 +240,7 @@ function publishing() {
   };
   if (!key) {
     button.hidden = true;
-    tell("Publish with one of the commands beside: this gateway has no key for its HTTP API.");
+    tell("Use one of the commands: this page has no key for the HTTP API of the gateway.");
   }
   write();
 }
