@@ -116,6 +116,20 @@ func TestDemoInBrowser(t *testing.T) {
 	}
 	b.shows("alice", view{State: "live", Unread: "1", Items: []item{after, three, live, missed}})
 
+	// The box to publish, where the page has a key.
+	button := `document.querySelector(".publish .primary")`
+	if eval[bool](b, `document.querySelector("meta[name=tidings-key]").content !== ""`) {
+		boxed := item{Data: "<i>from the box</i>"}
+		eval[any](b, fmt.Sprintf(`document.querySelector("#data").value = %q; document.querySelector("#kind").value = ""; %s.click()`, boxed.Data, button))
+		b.shows("alice", view{State: "live", Unread: "2", Items: []item{boxed, after, three, live, missed}})
+		result := eval[string](b, `document.querySelector("#result").textContent`)
+		if !strings.HasPrefix(result, "Stored as #") && result != "…" { // the answer may come after the notification
+			t.Errorf("the box says %q", result)
+		}
+	} else if !eval[bool](b, button+".hidden") {
+		t.Error("the page offers to publish without a key")
+	}
+
 	if eval[bool](b, "window.owned === true || document.images.length > 0") {
 		t.Error("a notification became markup")
 	}

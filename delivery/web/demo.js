@@ -198,12 +198,16 @@ function publishing() {
     $(document, "#commands").append(row);
   }
 
+  // Numbers stay as they were written: 12345678901234567890 is no double.
   function body() {
-    let value = data.value;
+    const head = JSON.stringify({ ...(to.value ? { to: to.value } : { topic: "all" }), kind: kind.value || undefined });
+    let value = data.value.trim();
     try {
-      value = JSON.parse(data.value);
-    } catch { /* text */ }
-    return JSON.stringify({ ...(to.value ? { to: to.value } : { topic: "all" }), kind: kind.value || undefined, data: value });
+      JSON.parse(value);
+    } catch {
+      value = JSON.stringify(data.value);
+    }
+    return `${head.slice(0, -1)},"data":${value}}`;
   }
 
   function write() {
