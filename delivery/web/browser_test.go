@@ -116,12 +116,19 @@ func TestDemoInBrowser(t *testing.T) {
 	}
 	b.shows("alice", view{State: "live", Unread: "1", Items: []item{after, three, live, missed}})
 
+	if eval[bool](b, "window.owned === true || document.images.length > 0") {
+		t.Error("a notification became markup")
+	}
+
+	// What was acknowledged does not come again: the new page knows nothing, the gateway does.
+	b.call("Page.reload", nil)
+	b.shows("alice", view{State: "live", Unread: "0", Items: []item{}})
 	// The box to publish, where the page has a key.
 	button := `document.querySelector(".publish .primary")`
 	if eval[bool](b, `document.querySelector("meta[name=tidings-key]").content !== ""`) {
 		boxed := item{Data: "<i>from the box</i>"}
 		eval[any](b, fmt.Sprintf(`document.querySelector("#data").value = %q; document.querySelector("#kind").value = ""; %s.click()`, boxed.Data, button))
-		b.shows("alice", view{State: "live", Unread: "2", Items: []item{boxed, after, three, live, missed}})
+		b.shows("alice", view{State: "live", Unread: "1", Items: []item{boxed}})
 		result := eval[string](b, `document.querySelector("#result").textContent`)
 		if !strings.HasPrefix(result, "Stored as #") && result != "…" { // the answer may come after the notification
 			t.Errorf("the box says %q", result)
@@ -130,13 +137,6 @@ func TestDemoInBrowser(t *testing.T) {
 		t.Error("the page offers to publish without a key")
 	}
 
-	if eval[bool](b, "window.owned === true || document.images.length > 0") {
-		t.Error("a notification became markup")
-	}
-
-	// What was acknowledged does not come again: the new page knows nothing, the gateway does.
-	b.call("Page.reload", nil)
-	b.shows("alice", view{State: "live", Unread: "0", Items: []item{}})
 	js, err := jetstream.New(streamstest.Connect(t, "nats://127.0.0.1:"+g.natsPort))
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestDemoInBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.until("alice", "a gap", func(v view) bool {
-		return len(v.Items) == 1 && strings.HasSuffix(v.Items[0].Data, "may be gone: they were purged.")
+		return len(v.Items) > 0 && strings.HasSuffix(v.Items[0].Data, "may be gone: they were purged.")
 	})
 	for _, problem := range b.problems {
 		t.Errorf("the browser complains: %s", problem)

@@ -233,6 +233,7 @@ function publishing() {
       const answer = await fetch("/v1/notifications", {
         method: "POST", headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" }, body: body(),
       });
+      if (answer.status === 401) throw new Error("the gateway was started again and has another key: reload this page");
       const said = await answer.json();
       if (answer.status !== 202) throw new Error(said.detail ?? said.title ?? said.results?.[0]?.error ?? `the gateway answers ${answer.status}`);
       tell(`Stored as #${said.results[0].seq}.`);
