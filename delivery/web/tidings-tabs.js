@@ -13,18 +13,19 @@ export class Tidings extends Plain {
 }
 
 function share(options) {
-  const o = { tabs: true, WebSocket: globalThis.WebSocket, grace: 10e3, locks: globalThis.navigator?.locks, ...options };
-  if (!o.tabs || !o.user || !o.WebSocket || !o.locks || !globalThis.BroadcastChannel) return options;
+  const { user, device = "", tabs = true, grace = 10e3, WebSocket = globalThis.WebSocket } = options;
+  if (!tabs || !user || !WebSocket || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) return options;
+  const o = { user, device, grace, WebSocket, leads: false };
   // The position that a new page begins with is the leader's; those of the others wait until they lead.
   const written = new Map();
-  const stored = () => o.storage ?? (globalThis.document && localStorage);
+  const stored = () => options.storage ?? (globalThis.document && localStorage);
   o.save = () => {
     try {
       for (const [key, value] of written) stored().setItem(key, value);
     } catch { /* it is in memory */ }
     written.clear();
   };
-  const storage = o.storage === null ? null : {
+  const storage = options.storage === null ? null : {
     getItem: key => stored().getItem(key),
     setItem: (key, value) => {
       written.set(key, value);
@@ -45,7 +46,7 @@ class Shared {
 
   constructor(o, url, protocol) {
     Object.assign(this, { o, url, protocol });
-    this.name = `tidings ${url} ${o.device ?? ""} ${o.user}`;
+    this.name = `tidings ${url} ${o.device} ${o.user}`;
     this.channel = new BroadcastChannel(this.name);
     this.channel.onmessage = e => this.hear(e.data);
     // A frozen tab is neither heard nor hears, and may hold the lock.
@@ -63,7 +64,7 @@ class Shared {
   request(how) {
     this.asked = new AbortController();
     const options = how.steal ? how : { signal: this.asked.signal };
-    this.o.locks.request(this.name, options, () => this.granted()).catch(error => {
+    navigator.locks.request(this.name, options, () => this.granted()).catch(error => {
       if (this.leading) this.end(1001, "another tab has taken the connection over");
       else if (error?.name !== "AbortError") this.lead(); // no locks here: nothing is shared
     });
@@ -123,6 +124,7 @@ class Shared {
     if (behind) this.take();
     if (frames && !this.admitted) {
       this.admitted = true;
+      this.o.leads = false;
       for (const text of frames) this.onmessage?.({ data: text });
     }
     if (frame && this.admitted) this.onmessage?.({ data: frame });
@@ -135,11 +137,14 @@ class Shared {
     if (this.alone) return;
     this.post({ to, here: true });
     if (!ready) return this.joins.push([to, join]);
-    const after = join.epoch === ready.epoch ? join.after : acked;
+    const reset = join.epoch && join.epoch !== ready.epoch;
+    const after = reset ? floor : join.after ?? acked;
     if (after < floor) return this.post({ to, behind: true });
     const unread = live ? kept.filter(f => f.own && f.at > acked).length : ready.unread;
     const missed = kept.filter(f => f.at > after || f.gap && after > last).map(f => f.text);
     const frames = [JSON.stringify({ ...ready, after, unread }), ...missed];
+    const told = JSON.parse(this.auth).epoch ?? ready.epoch; // of another epoch: the gateway sends a gap
+    if (reset && told === ready.epoch) frames.splice(1, 0, JSON.stringify({ type: "gap", after, reason: "stream_reset" }));
     if (live) frames.push(JSON.stringify({ type: "live", seq: last }));
     this.post({ to, frames });
   }
@@ -151,6 +156,10 @@ class Shared {
       f = JSON.parse(text);
     } catch { /* our client ends it */ }
     const type = f?.type;
+    if (type === "ready") {
+      this.o.leads = true; // and until another does: what waits for the handler counts after the end, too
+      this.o.save();
+    }
     if (type === "ready" && f.user !== this.o.user) { // whose tabs are others
       this.post({ end: { code: 1001, reason: "the token was somebody else's" } });
       this.alone = true;
@@ -160,8 +169,6 @@ class Shared {
     if (type === "ready") {
       this.ready = f;
       this.floor = this.last = this.acked = f.after;
-      this.o.leads = this;
-      this.o.save();
       for (const [to, join] of this.joins) this.welcome(to, join);
       return;
     }
@@ -203,7 +210,6 @@ class Shared {
     globalThis.document?.removeEventListener("freeze", this.frozen);
     clearTimeout(this.patience);
     this.asked?.abort();
-    if (this.o.leads === this) this.o.leads = null;
     if (this.ws) {
       this.ws.onopen = this.ws.onmessage = this.ws.onclose = null;
       this.ws.close();

@@ -67,6 +67,7 @@ class Gateway {
   all = [];
   auths = [];
   ping = 25000;
+  epoch = "e";
   publish(...data) {
     for (const d of data) {
       this.stream.push(d);
@@ -91,14 +92,15 @@ class Socket {
   say(frame) { if (!this.mute) this.onmessage?.({ data: JSON.stringify(frame) }); }
   msg(seq) { this.say({ type: "msg", seq, time: "2026-11-22T17:55:19.123Z", data: this.gateway.stream[seq - 1] }); }
   send(text) {
-    const { type, token, after, seq, user } = JSON.parse(text), g = this.gateway;
+    const { type, token, after, seq, user, epoch } = JSON.parse(text), g = this.gateway;
     if (type === "ack") g.acked = Math.max(g.acked, seq);
     if (type !== "auth") return;
     g.auths.push({ token, after });
     if (token === "refused") return this.end(4401, "no such token");
-    const start = user === token ? after : g.acked, last = g.stream.length;
+    const start = user === token && epoch === g.epoch ? after : g.acked, last = g.stream.length;
     this.say({ type: "hello", protocol: "tidings.v1" });
-    this.say({ type: "ready", user: token, conn: "", epoch: "e", after: start, unread: last - g.acked, ping: g.ping });
+    this.say({ type: "ready", user: token, conn: "", epoch: this.gateway.epoch, after: start, unread: last - g.acked, ping: g.ping });
+    if (epoch && epoch !== g.epoch) this.say({ type: "gap", after: start, reason: "stream_reset" });
     for (let n = start + 1; n <= last; n++) this.msg(n);
     this.live = true;
     this.say({ type: "live", seq: last });
@@ -116,10 +118,14 @@ const memory = () => {
   return { getItem: key => values.get(key) ?? null, setItem: (key, value) => { values.set(key, String(value)); } };
 };
 
+// browser makes this one that has these locks.
+const browser = locks => Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true, writable: true });
+
 let tabs, locks;
 beforeEach(() => {
   tabs = [];
   locks = new Locks();
+  browser(locks);
   gateway = new Gateway();
   Channel.all = [];
   globalThis.BroadcastChannel = Channel;
@@ -134,7 +140,7 @@ afterEach(() => {
 function tab(options = {}) {
   const got = [], log = [];
   const client = new Tidings({
-    url: "http://push.example", user: "alice", token: () => "alice", WebSocket: gateway.WebSocket, locks, minBackoff: 2, maxBackoff: 4,
+    url: "http://push.example", user: "alice", token: () => "alice", WebSocket: gateway.WebSocket, minBackoff: 2, maxBackoff: 4,
     ackEvery: 1, onMessage: m => { got.push(m.data); }, ...options,
   });
   for (const type of ["state", "ready", "gap", "msg", "live", "acked", "error"]) client.on(type, e => log.push({ type, ...e }));
@@ -274,6 +280,28 @@ test("a leader that falls silent is stolen from", async () => {
   clearInterval(pings);
 });
 
+test("another stream", async () => {
+  const a = tab(), b = tab(), c = tab();
+  await live(a, b, c);
+  gateway.publish("one", "two");
+  await have(["one", "two"], a, b, c);
+  Object.assign(gateway, { epoch: "f", stream: ["new"], acked: 0 });
+  gateway.open[0].end(4510);
+  await have(["one", "two", "new"], a, b, c);
+  for (const t of [a, b, c]) assert.deepEqual(t.of("gap").map(g => g.reason), ["stream_reset"]);
+
+  // A page that is new leads before those that knew the old one come again.
+  for (const t of [a, b, c]) t.client.close();
+  Object.assign(gateway, { epoch: "g", stream: ["newer"], acked: 0 });
+  const fresh = tab({ storage: null });
+  await live(fresh);
+  await until("an acknowledgement", () => gateway.acked === 1);
+  for (const t of [a, b, c]) t.client.start();
+  await have(["one", "two", "new", "newer"], a, b, c);
+  for (const t of [a, b, c]) assert.equal(t.of("gap").length, 2);
+  assert.equal(gateway.open.length, 1);
+});
+
 test("a frozen page lets go at once", async () => {
   const a = tab({ minBackoff: 5e4, maxBackoff: 5e4, random: () => 1 }); // it wakes late
   await live(a);
@@ -313,9 +341,44 @@ test("other users, devices and gateways are not shared with", async () => {
   assert.equal(wrong.client.position.user, "mallory");
 });
 
+test("tabs that come and go at random on a bad network", async () => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1e6);
+  let state = seed, n = 0;
+  const random = below => {
+    state = (state * 1103515245 + 12345) % 2147483648;
+    return Math.floor(state / 65536) % below;
+  };
+  const open = [tab()];
+  const handler = t => async m => {
+    await sleep(random(3));
+    t.got.push(m.data);
+  };
+  for (let step = 0; step < 300; step++) {
+    switch (random(8)) {
+    case 0: gateway.open[0]?.end(random(2) ? 1006 : 4512); break;
+    case 1: if (open.length > 1) open.splice(random(open.length), 1)[0].client.close(); break;
+    case 2:
+      if (open.length < 6) {
+        const t = tab({ onMessage: m => handler(t)(m) });
+        open.push(t);
+      }
+      break;
+    case 3: await sleep(random(10)); break;
+    default: gateway.publish(++n);
+    }
+    if (random(4) === 0) await sleep(1);
+  }
+  gateway.publish(++n);
+  await until(`all have ${n}, with SEED=${seed}: ${open.map(t => t.got.at(-1))}`, () => open.every(t => t.got.at(-1) === n));
+  for (const { got } of tabs) assert.deepEqual(got, got.map((_, i) => got[0] + i), `SEED=${seed}`);
+  await live(...open);
+  assert.equal(gateway.open.length, 1);
+});
+
 test("without locks, a channel or a user, and when switched off", async () => {
   const refused = { request: () => Promise.reject(new DOMException("", "SecurityError")) };
-  for (const options of [{ locks: null }, { user: undefined }, { tabs: false }, { locks: refused }]) {
+  for (const options of [{ locks: undefined }, { user: undefined }, { tabs: false }, { locks: refused }]) {
+    browser("locks" in options ? options.locks : locks);
     gateway = new Gateway();
     globalThis.localStorage = memory();
     const a = tab(options), b = tab(options);
@@ -324,6 +387,7 @@ test("without locks, a channel or a user, and when switched off", async () => {
     await have(["one"], a, b);
     assert.equal(gateway.open.length, 2);
   }
+  browser(locks);
   globalThis.BroadcastChannel = undefined;
   gateway = new Gateway();
   await live(tab(), tab());
@@ -334,7 +398,6 @@ test("storage that is not there", async () => {
   Object.defineProperty(globalThis, "localStorage", { get: () => { throw new Error("SecurityError"); }, configurable: true });
   for (const options of [{}, { storage: null }]) {
     gateway = new Gateway();
-    locks = new Locks();
     const a = tab(options), b = tab(options);
     await live(a, b);
     gateway.publish("one");
