@@ -115,7 +115,7 @@ func (g *Gateway) Handler() http.Handler {
 		r.Method(http.MethodHead, path, module)
 	}
 	if g.cfg.Demo {
-		r.Handle("/*", web.Demo(""))
+		r.Handle("/*", web.Demo(g.cfg.DemoKey))
 	}
 	return r
 }
