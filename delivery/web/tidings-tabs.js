@@ -218,6 +218,8 @@ class Shared {
       if (!this.alone) this.post({ end: { code: shared ? code : 1001, reason } });
     }
     this.channel.close();
-    this.release?.();
+    // The lock may be granted before a message is there: what the gateway says to all they shall hear first.
+    if (code >= 4410) setTimeout(() => this.release?.(), 500);
+    else this.release?.();
   }
 }
