@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -37,8 +38,12 @@ func (g *Gateway) cookie(r *http.Request) string {
 	if g.cfg.TokenCookie == "" || !g.allowed(r) {
 		return ""
 	}
-	site := r.Header.Get("Sec-Fetch-Site")
-	if r.Header.Get("Origin") == "" && site != "" && site != "same-origin" && site != "none" {
+	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
+	switch {
+	case slices.Contains(g.cfg.Origins, origin):
+	case origin != "" && site != "same-origin": // the same host, but perhaps by http, where others can write the page
+		return ""
+	case site != "" && site != "same-origin" && site != "none":
 		return ""
 	}
 	c, err := r.Cookie(g.cfg.TokenCookie)
@@ -121,10 +126,15 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 		return problemf(http.StatusConflict, "%d lies past the stream's end: acknowledge what you were sent", a.seq)
 	}
 	id := streams.CursorID{User: identity.User, Device: a.device}
+	// Only a connection makes a position, so that who was forgotten stays so.
+	if _, _, found, err := g.cfg.Stream.Users().Find(ctx, id); err != nil || !found {
+		return cmp.Or(err, error(problemf(http.StatusNotFound, "%.60q has no position to move: connect first", id.String())))
+	}
 	if _, err := g.cfg.Cursors.Attach(ctx, id, mark, mark.Last); err != nil {
 		return err
 	}
 	g.cfg.Cursors.Ack(id, mark.Epoch, a.seq)
+	g.hub.posted(id, mark.Epoch, a.seq)
 	g.cfg.Cursors.Detach(id, mark.Epoch)
 	w.WriteHeader(http.StatusNoContent)
 	return nil

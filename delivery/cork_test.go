@@ -55,18 +55,27 @@ func TestAFrameThatWasBegunIsEnded(t *testing.T) {
 			for _, frame := range frames {
 				write(frame)
 			}
-			got := make([]byte, c.taken)
+			got, flushed := make([]byte, c.taken), make(chan struct{})
 			var reading sync.WaitGroup
 			reading.Go(func() {
 				if _, err := io.ReadFull(client, got); err != nil {
 					t.Error(err)
 				}
-				_ = server.SetWriteDeadline(time.Now()) // as if it had come
+				for { // as if it had come; flush may yet set its own
+					_ = server.SetWriteDeadline(time.Now())
+					select {
+					case <-flushed:
+						return
+					case <-time.After(time.Millisecond):
+					}
+				}
 			})
-			if err := c1.flush(time.Now().Add(time.Minute), 0); !errors.Is(err, os.ErrDeadlineExceeded) {
+			err := c1.flush(time.Now().Add(time.Minute), 0)
+			close(flushed)
+			reading.Wait()
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatalf("flush: %v", err)
 			}
-			reading.Wait()
 			c1.drop()
 			write(last)
 			reading.Go(func() {

@@ -17,6 +17,8 @@ import (
 // EventsPath is where a client that only listens gets the frames as server-sent events.
 const EventsPath = "/v1/sse"
 
+const eventStream = "text/event-stream"
+
 // events is the line to a client that hears server-sent events (HTML Standard, 9.2). An event is a frame, named by its type. Its id is a
 // position, with which the client comes again; pings are comments.
 type events struct {
@@ -27,11 +29,17 @@ type events struct {
 	held  []byte
 	user  string // encoded, in the ids, so that in a shared browser nobody goes on at another's place
 	begun bool   // the client has been told that it is admitted
+	// endless is an EventSource, which takes an answer other than 200 for final: what passes it hears as an event.
+	endless bool
 }
 
 // serveEvents serves a client until it goes, or the session ends.
 func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	g.allowCORS(w, r)
+	if r.ContentLength != 0 { // one that never came would be waited for
+		w.Header().Set("Connection", "close")
+		return problemf(http.StatusBadRequest, "a body says nothing here: send none")
+	}
 	token, err := g.credential(r)
 	if err != nil {
 		return err
@@ -41,17 +49,17 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	first.Token = token
+	e := &events{w: w, out: http.NewResponseController(w), endless: strings.Contains(r.Header.Get("Accept"), eventStream)}
 	if !g.begin() {
-		return &closing{code: wire.CloseDraining, reason: "draining", spread: g.cfg.Drain}
+		e.close(g.closed(), time.Now().Add(goodbye))
+		return nil
 	}
 	defer g.sessions.Done()
 	g.made.Add(1)
-	e := &events{w: w, out: http.NewResponseController(w)}
 	e.s = newSession(g, e, r)
 	ctx, over := e.s.begin(g.ctx)
 	gone := context.AfterFunc(r.Context(), func() { e.s.cancel(errClientGone) })
 	defer gone()
-	_ = e.out.SetReadDeadline(time.Time{}) // that of the request's head would end it
 	err = e.s.open(ctx, first)
 	if err == nil {
 		err = e.s.writeLoop(ctx)
@@ -107,20 +115,20 @@ func (e *events) holding() int { return len(e.held) }
 
 func (e *events) flush(deadline time.Time, slack time.Duration) error {
 	_ = e.out.SetWriteDeadline(deadline.Add(slack))
-	if until := e.until.Load(); until != nil && until.Before(deadline) {
+	if until := e.until.Load(); until != nil && until.Before(deadline.Add(slack)) {
 		_ = e.out.SetWriteDeadline(*until)
 	}
 	if !e.begun {
 		e.begun = true
 		h := e.w.Header()
-		h.Set("Content-Type", "text/event-stream")
+		h.Set("Content-Type", eventStream)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Accel-Buffering", "no") // of nginx
 		e.w.WriteHeader(http.StatusOK)
 	}
 	_, err := e.w.Write(e.held)
 	e.held = e.held[:0]
-	if cap(e.held) > heldMost {
+	if cap(e.held) > 4<<10 {
 		e.held = nil
 	}
 	if err == nil {
@@ -141,12 +149,13 @@ func (e *events) close(why *closing, until time.Time) {
 	if why == nil {
 		return
 	}
-	if !e.begun {
+	retry := why.retry().Milliseconds()
+	if !e.begun && (retry == 0 || !e.endless) {
 		writeProblem(e.w, why)
 		return
 	}
-	retry := why.retry().Milliseconds()
 	if retry > 0 {
+		retry = max(retry, time.Second.Milliseconds())
 		e.held = fmt.Appendf(e.held, "retry: %d\n", retry)
 	}
 	_ = e.write(wire.Append(nil, wire.Goaway{Code: why.code, Reason: why.reason, RetryAfter: retry}), 0)

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -190,8 +192,9 @@ func TestEventsOfAnIdleClient(t *testing.T) {
 	})
 	_ = l.body.Close()
 	<-heard
-	if want := fmt.Sprintf("%s.%d.alice", epoch, last); l.last < want {
-		t.Errorf("id %q, want %q or later", l.last, want)
+	var at uint64
+	if _, err := fmt.Sscanf(l.last, epoch+".%d.alice", &at); err != nil || at < last {
+		t.Errorf("id %q (%v), want one of %d or later", l.last, err, last)
 	}
 }
 
@@ -232,6 +235,7 @@ func TestAcknowledgingOverHTTP(t *testing.T) {
 	if got := hears[wire.Acked](l); got.Seq != first {
 		t.Errorf("%+v", got)
 	}
+	_, _ = n.enter(t, wire.Auth{Token: "alice", Device: "phone"})
 	n.call(t, http.MethodPost, "/v1/ack", `{"device":"phone",`+body(ready.Epoch, second)[1:], as("alice")...).is(http.StatusNoContent)
 	n.committed(t, streams.CursorID{User: "alice", Device: "phone"}, second, 0)
 	n.committed(t, streams.CursorID{User: "alice"}, first, 1)
@@ -258,6 +262,8 @@ func TestAcknowledgingOverHTTP(t *testing.T) {
 	}
 	long := fmt.Sprintf(`{"epoch":%q,"seq":1,"device":%q}`, ready.Epoch, strings.Repeat("x", 201))
 	n.call(t, http.MethodPost, "/v1/ack", long, as("alice")...).is(http.StatusBadRequest)
+	n.call(t, http.MethodPost, "/v1/ack", body(ready.Epoch, 1), as("stranger")...).is(http.StatusNotFound)
+	n.call(t, http.MethodPost, "/v1/ack", `{"device":"tablet",`+body(ready.Epoch, second)[1:], as("alice")...).is(http.StatusNotFound)
 	n.call(t, http.MethodPost, "/v1/ack", body(ready.Epoch, 1), "Authorization", "").is(http.StatusUnauthorized)
 	n.call(t, http.MethodPost, "/v1/ack", body(ready.Epoch, 1), "Content-Type", "text/plain").is(http.StatusUnsupportedMediaType)
 }
@@ -307,49 +313,94 @@ func TestEventsRefused(t *testing.T) {
 	n.connected(t, "alice", 0)
 }
 
+// ends reads to the goaway of the code, behind which there must be nothing, and returns what came before it.
+func (l *listener) ends(code wire.CloseCode) (before []wire.Frame, last *event) {
+	l.t.Helper()
+	for {
+		e := l.next()
+		if e == nil {
+			l.t.Fatalf("the events ended without %d", code)
+		}
+		f, ok := e.frame.(wire.Goaway)
+		if !ok {
+			before = append(before, e.frame)
+			continue
+		}
+		if f.Code != code {
+			l.t.Errorf("%+v, want %d", f, code)
+		}
+		if rest := l.next(); rest != nil {
+			l.t.Errorf("%+v after the goaway", rest)
+		}
+		return before, e
+	}
+}
+
 // What ends a session ends the events, with a word.
 func TestEventsEnd(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, streamstest.Run(t).URL(), func(c *nodeConfig) { c.delivery.ExpiringLead = 200 * time.Millisecond })
-	n.leases(t, 2*time.Second, "all")
-	goaway := func(l *listener, code wire.CloseCode) *event {
-		t.Helper()
-		for {
-			e := l.next()
-			if e == nil {
-				t.Fatalf("the events ended without %d", code)
-			}
-			if f, ok := e.frame.(wire.Goaway); ok {
-				if f.Code != code {
-					t.Errorf("%+v, want %d", f, code)
-				}
-				if rest := l.next(); rest != nil {
-					t.Errorf("%+v after the goaway", rest)
-				}
-				return e
-			}
+	n := newNode(t, streamstest.Run(t).URL())
+	n.answer(t, auth.AuthenticatorFunc(func(_ context.Context, r auth.Request) (auth.Identity, error) {
+		identity := auth.Identity{User: r.Token}
+		if r.Token == "leased" {
+			identity.ExpiresIn = 2 * time.Second
 		}
-	}
-	banned, _ := n.hear(t, "mallory")
+		return identity, nil
+	}))
+	banned, _ := n.hear(t, "banned")
 	hears[wire.Ready](banned)
-	if _, _, err := delivery.Disconnect(t.Context(), n.nc, "mallory", nil, "banned"); err != nil {
+	if _, _, err := delivery.Disconnect(t.Context(), n.nc, "banned", nil, "banned"); err != nil {
 		t.Fatal(err)
 	}
-	goaway(banned, 4410)
+	banned.ends(4410)
 
-	l, _ := n.hear(t, "alice")
-	hears[wire.Ready](l)
-	l.seqs()
-	hears[wire.Expiring](l)
-	goaway(l, 4501)
+	leased, _ := n.hear(t, "leased")
+	before, _ := leased.ends(4501)
+	if !slices.ContainsFunc(before, func(f wire.Frame) bool { _, ok := f.(wire.Expiring); return ok }) {
+		t.Errorf("nobody said that the lease would end: %+v", before)
+	}
 
-	last, _ := n.hear(t, "alice")
+	last, _ := n.hear(t, "last")
 	hears[wire.Ready](last)
 	n.stop()
-	if e := goaway(last, 4512); e.retry == "" {
+	if _, e := last.ends(4512); e.retry == "" {
 		t.Error("it does not say when to come again")
 	}
-	n.connected(t, "alice", 0)
+	n.connected(t, "last", 0)
+
+	// While it drains: as HTTP says it, but an EventSource would never come again after that.
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, delivery.EventsPath, nil)
+	r.Header.Set("Authorization", "Bearer late")
+	n.gateway.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	w = httptest.NewRecorder()
+	n.gateway.Handler().ServeHTTP(w, r)
+	if got := w.Body.String(); w.Code != http.StatusOK || !strings.HasPrefix(got, "retry: ") || !strings.Contains(got, `"code":4512`) {
+		t.Errorf("%d %q", w.Code, got)
+	}
+}
+
+// A client that says it will send a body, and does not, holds nothing up.
+func TestEventsWithABodyThatNeverComes(t *testing.T) {
+	t.Parallel()
+	n := newTown(t)
+	conn, err := net.Dial("tcp", n.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice\r\nContent-Length: 5\r\n\r\n", delivery.EventsPath); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("%v, %v", answer, err)
+	}
 }
 
 // With --token-cookie a browser's cookie is as good as a token, from pages that may connect.

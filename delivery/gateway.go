@@ -142,7 +142,7 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.mu.Lock()
 	g.draining = true
 	g.mu.Unlock()
-	g.end(&closing{code: wire.CloseDraining, reason: "draining", spread: g.cfg.Drain})
+	g.end(g.closed())
 	gone := make(chan struct{})
 	go func() {
 		g.sessions.Wait()
@@ -154,6 +154,11 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("some connections did not end in time: %w", ctx.Err())
 	}
+}
+
+// closed is why there are no more connections.
+func (g *Gateway) closed() *closing {
+	return &closing{code: wire.CloseDraining, reason: "draining", spread: g.cfg.Drain}
 }
 
 // allowed says whether a browser on the request's origin may connect. What is no browser sends none.

@@ -91,6 +91,17 @@ func (h *hub) disconnect(d disconnect) (closed int) {
 	return closed
 }
 
+// posted notes for the sessions of a cursor how far it was acknowledged over HTTP.
+func (h *hub) posted(id streams.CursorID, epoch string, seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.users[id.User] {
+		if s.cursor == id && s.epoch == epoch {
+			raise(&s.posted, seq)
+		}
+	}
+}
+
 // acked tells the sessions of a cursor how far it has moved.
 func (h *hub) acked(id streams.CursorID, epoch string, seq, unread uint64) {
 	h.mu.Lock()

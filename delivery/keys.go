@@ -35,16 +35,20 @@ func (k Keys) with(key string) Keys {
 	return Keys{sums: append(slices.Clip(k.sums), sha256.Sum256([]byte(key)))}
 }
 
-// Read adds the keys of a file: one a line, which a # and a comment may follow. Errors name the line, never what it says.
+// Read adds the keys of a file: one a line, which a space, a # and a comment may follow. Errors name the line, never what it says.
 func (k *Keys) Read(file io.Reader) error {
 	before := len(k.sums)
 	lines := bufio.NewScanner(file)
 	for n := 1; lines.Scan(); n++ {
-		key, _, _ := strings.Cut(lines.Text(), "#")
-		if key = strings.TrimSpace(key); key == "" {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 || words[0][0] == '#' {
 			continue
 		}
-		if err := k.Add(key); err != nil {
+		err := errBadKey
+		if len(words) == 1 || words[1][0] == '#' {
+			err = k.Add(words[0])
+		}
+		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 	}

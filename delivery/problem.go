@@ -52,6 +52,10 @@ func problemFor(err error) *problem {
 	switch c.code {
 	case wire.CloseUnauthorized, wire.CloseLeaseExpired:
 		p = problemf(http.StatusUnauthorized, "the token is refused: %s", c.reason)
+	case wire.CloseBadFrame:
+		p = problemf(http.StatusBadRequest, "%s", c.reason)
+	case wire.CloseDisconnected:
+		p = problemf(http.StatusForbidden, "%s", c.reason)
 	case wire.CloseForbidden:
 		p = problemf(http.StatusForbidden, "the token is refused: %s", c.reason)
 	case wire.CloseTooMany:

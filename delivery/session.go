@@ -50,6 +50,7 @@ type session struct {
 
 	sent    atomic.Uint64 // the largest seq that the client may acknowledge
 	acked   atomic.Uint64 // the largest that it has, or that was committed when it came
+	posted  atomic.Uint64 // the largest that was acknowledged over HTTP, here, with the same cursor
 	told    atomic.Uint64 // the largest that it knows others to have, or needs not be told
 	control chan any      // from the reader to the writer: a wire.Frame, or []streams.Source
 
@@ -238,7 +239,7 @@ func (s *session) leave() {
 
 // carry moves the cursor with the stream while nothing of the user's is outstanding.
 func (s *session) carry() {
-	if s.live && max(s.acked.Load(), s.told.Load()) >= s.lastMsg {
+	if s.live && max(s.acked.Load(), s.posted.Load()) >= s.lastMsg {
 		at := s.reader.Position()
 		raise(&s.told, at)
 		if s.reset { // this client has been told, and the next need not be
@@ -262,10 +263,21 @@ func (s *session) finish(err error) {
 	default:
 		c := closingFor(err)
 		event.Int("code", int(c.code)).AnErr("cause", err).Str("by", "gateway").Msg("closed")
-		if errors.Is(err, errLeaseExpired) {
-			s.line.drop() // what was read before it ended, and not yet sent
-		}
+		s.release(c)
 		s.line.close(c, s.endBy)
+	}
+}
+
+// release sends what was read, and not yet sent, before the session is closed: to one who was disconnected nothing, and to nobody after
+// the end of the lease.
+func (s *session) release(c *closing) {
+	lease := s.currentLease()
+	within := !lease.end.IsZero() && lease.end.Before(s.endBy)
+	if within && !lease.over(time.Now()) && c.code != wire.CloseDisconnected && s.line.holding() > 0 {
+		_ = s.line.flush(lease.end, 0)
+	}
+	if within || c.code == wire.CloseDisconnected {
+		s.line.drop()
 	}
 }
 

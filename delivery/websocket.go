@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -24,8 +23,7 @@ type socket struct {
 
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if !g.begin() {
-		w.Header().Set("Retry-After", fmt.Sprint(1+rand.IntN(max(1, int(g.cfg.Drain/time.Second)))))
-		http.Error(w, "draining: connect again, another gateway will take you", http.StatusServiceUnavailable)
+		writeProblem(w, g.closed())
 		return
 	}
 	corked := &corking{ResponseWriter: w, pool: &g.held}

@@ -95,14 +95,14 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
+	if n := len(w.entries); n > 0 {
+		w.caughtUp = false
+		w.lastMsg = w.entries[n-1].Seq // the position is behind it, written or not
+	}
 	if purged {
 		if err := w.writePurged(at); err != nil {
 			return false, err
 		}
-	}
-	if n := len(w.entries); n > 0 {
-		w.caughtUp = false
-		w.lastMsg = w.entries[n-1].Seq // the position is behind it, written or not
 	}
 	for i := range w.entries {
 		if err := w.writeMsg(ctx, &w.entries[i]); err != nil {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// counts remember how many messages subjects had, so that of the thousands who come at the same time and read one topic not each has
-// the server count.
+// counts remember how many messages subjects had, so that of the thousands who read one topic not each has the server count. It does so
+// again where the stream has grown by what was missing to the limit, whatever of.
 type counts struct {
 	mu    sync.Mutex
 	known map[string]counted

@@ -178,9 +178,11 @@ func (c *Cursors) Detach(id CursorID, epoch string) {
 		return
 	}
 	cur.attached--
-	if cur.acked > cur.committed {
+	switch {
+	case cur.attached > 0: // then it is when it is due
+	case cur.acked > cur.committed:
 		c.commitAt(cur, time.Now())
-	} else {
+	default:
 		c.dropIdle(cur)
 	}
 }

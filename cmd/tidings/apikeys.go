@@ -40,7 +40,7 @@ func (o *gatewayOptions) readKeyFile(keys *delivery.Keys, log zerolog.Logger) er
 		return fmt.Errorf("%w (it names a file; keys themselves go into %s)", pathless(err), keyVariable)
 	}
 	if err != nil {
-		return err
+		return pathless(err)
 	}
 	defer file.Close()
 	info, err := file.Stat()

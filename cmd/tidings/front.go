@@ -25,7 +25,8 @@ func newFront(l net.Listener) *front {
 	f := &front{ended: make(chan struct{})}
 	f.server = &http.Server{
 		Handler: f, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+		// For answers. Who listens for long, by WebSocket or events, has deadlines of its own.
+		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 	go func() {
 		defer close(f.ended)

@@ -50,7 +50,7 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
 	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line; or keys in "+keyVariable+". Without one it is off")
 
-	flags.StringVar(&o.tokenCookie, "token-cookie", "", "name of a cookie in which browsers may send the token, from pages of --origin only")
+	flags.StringVar(&o.tokenCookie, "token-cookie", "", "name of a cookie in which browsers may send the token, from pages of --origin and of the same host")
 
 	flags.StringVar(&o.data, "data", "", "run an embedded NATS server with its data in this directory")
 	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")

@@ -35,7 +35,7 @@ func decodeUsual(data []byte) Frame {
 	}
 	digits, isAck := bytes.CutPrefix(data, []byte(`{"type":"ack","seq":`))
 	digits, ends := bytes.CutSuffix(digits, []byte{'}'})
-	if !isAck || !ends || len(digits) == 0 || digits[0] == '0' || digits[0] == '+' {
+	if !isAck || !ends || len(digits) == 0 || digits[0] == '0' {
 		return nil
 	}
 	seq, err := strconv.ParseUint(string(digits), 10, 64)
