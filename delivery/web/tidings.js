@@ -31,7 +31,7 @@ class Connection {
     this.heard = Date.now();
     this.silence = 1.5 * grace; // until ready tells the ping interval
     ws.onclose = e => this.lost(e.code, e.reason);
-    ws.onerror = () => {}; // a close follows; the package ws throws where nobody listens
+    ws.onerror = () => ws.readyState || this.lost(1006); // Node below 24 says no more of one that cannot connect
     // Twice: after a long task the timer may run before what has arrived meanwhile is seen.
     this.watch = setInterval(() => {
       if (this.silent && this.suspect) this.lost(1006, "nothing was heard of the server");
