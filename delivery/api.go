@@ -47,11 +47,12 @@ func (g *Gateway) answer(handle func(http.ResponseWriter, *http.Request) error) 
 var (
 	errOff = problemf(http.StatusForbidden,
 		"the HTTP API is off: start the gateway with --api-keys FILE, or with keys in TIDINGS_API_KEY")
-	errNoToken    = problemf(http.StatusUnauthorized, "send an API key: Authorization: Bearer KEY")
-	errOrigin     = problemf(http.StatusForbidden, "pages of this origin may not ask: start the gateway with --origin for it")
-	errWrongKey   = problemf(http.StatusUnauthorized, "this API key is not good here: use one that the gateway was started with")
-	errOtherUser  = problemf(http.StatusForbidden, "the token is another user's: ask for the notifications of its own, or send an API key")
-	errNATSIsAway = &problem{
+	errNoToken     = problemf(http.StatusUnauthorized, "send an API key: Authorization: Bearer KEY")
+	errOrigin      = problemf(http.StatusForbidden, "pages of this origin may not ask: start the gateway with --origin for it")
+	errNoUserToken = problemf(http.StatusUnauthorized, "send an API key, or the user's own token: Authorization: Bearer KEY")
+	errWrongKey    = problemf(http.StatusUnauthorized, "this API key is not good here: use one that the gateway was started with")
+	errOtherUser   = problemf(http.StatusForbidden, "the token is another user's: ask for the notifications of its own, or send an API key")
+	errNATSIsAway  = &problem{
 		Status: http.StatusServiceUnavailable, Detail: "NATS is away: nothing was done, try again in a moment", retryAfter: 2 * time.Second,
 	}
 	errNobodyAnswered = &problem{
@@ -66,7 +67,12 @@ func (g *Gateway) admit(r *http.Request, user string) error {
 		return errOff
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if user != "" && r.Header.Get("Authorization") == "" {
+		scheme, token = "Bearer", g.cookie(r)
+	}
 	switch {
+	case user != "" && token == "":
+		return errNoUserToken
 	case !strings.EqualFold(scheme, "Bearer") || token == "":
 		return errNoToken
 	case g.keys.good(token):

@@ -121,7 +121,7 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case a.epoch != mark.Epoch:
-		return problemf(http.StatusConflict, "the stream was replaced: connect again, the gap tells from where on you are")
+		return problemf(http.StatusConflict, "this is not the stream's epoch, which ready and each id tell: where the stream was replaced, connect again, and the gap tells from where on you are")
 	case a.seq > mark.Last:
 		return problemf(http.StatusConflict, "%d lies past the stream's end: acknowledge what you were sent", a.seq)
 	}

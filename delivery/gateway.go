@@ -58,6 +58,7 @@ type Config struct {
 type Gateway struct {
 	cfg      Config
 	log      zerolog.Logger
+	oddLog   zerolog.Logger // of what others did wrong: a line a minute
 	keys     Keys
 	hub      *hub
 	upgrader websocket.Upgrader
@@ -87,6 +88,7 @@ func New(cfg Config) *Gateway {
 	if cfg.DemoKey != "" {
 		g.keys = g.keys.with(cfg.DemoKey)
 	}
+	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	g.ctx, g.end = context.WithCancelCause(context.Background())
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,

@@ -30,6 +30,9 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	ws, err := g.upgrader.Upgrade(corked, r, nil)
 	if err != nil { // the client has its answer
 		g.sessions.Done()
+		if !g.allowed(r) { // to the page a browser says no more than that it failed
+			g.oddLog.Warn().Str("origin", r.Header.Get("Origin")).Msg("a page of this origin was refused: start the gateway with --origin for it")
+		}
 		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
 		return
 	}

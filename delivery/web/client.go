@@ -2,10 +2,12 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -26,15 +28,26 @@ func Client() map[string]http.Handler {
 	return handlers
 }
 
-func serve(module []byte) http.HandlerFunc {
-	tag := fmt.Sprintf(`"%x"`, sha256.Sum256(module))
+// serve serves the text, compressed to who takes that.
+func serve(text []byte) http.HandlerFunc {
+	var packed bytes.Buffer
+	pack, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	_, _ = pack.Write(text) // into memory
+	_ = pack.Close()
+	sum := sha256.Sum256(text)
 	return func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
+		body, tag := text, fmt.Sprintf(`"%x"`, sum)
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			body, tag = packed.Bytes(), fmt.Sprintf(`"%x-gzip"`, sum)
+			h.Set("Content-Encoding", "gzip")
+		}
+		h.Set("Vary", "Accept-Encoding")
 		h.Set("Content-Type", "text/javascript; charset=utf-8")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Cache-Control", "public, max-age=300") // a new gateway may bring a new one
 		h.Set("ETag", tag)
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(module))
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 	}
 }

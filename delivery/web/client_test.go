@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"compress/gzip"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,16 +55,23 @@ func TestClientIsServed(t *testing.T) {
 func TestClientIsSmall(t *testing.T) {
 	const most = 5 << 10
 	for path, handler := range web.Client() {
-		served := httptest.NewRecorder()
-		handler.ServeHTTP(served, httptest.NewRequest(http.MethodGet, path, nil))
-		var packed bytes.Buffer
-		w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-		if _, err := w.Write(served.Body.Bytes()); err != nil || w.Close() != nil {
+		plain, packed := httptest.NewRecorder(), httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		handler.ServeHTTP(plain, r)
+		r.Header.Set("Accept-Encoding", "br, gzip")
+		handler.ServeHTTP(packed, r)
+		if n := packed.Body.Len(); n > most || n < most/10 || packed.Header().Get("Content-Encoding") != "gzip" {
+			t.Errorf("%s has %d bytes as served, want at most %d: %v", path, n, most, packed.Header())
+		}
+		if packed.Header().Get("ETag") == plain.Header().Get("ETag") {
+			t.Errorf("%s has one ETag for both", path)
+		}
+		unpacked, err := gzip.NewReader(packed.Body)
+		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s has %d bytes, gzipped %d", path, served.Body.Len(), packed.Len())
-		if packed.Len() > most || packed.Len() < most/10 {
-			t.Errorf("%s has %d bytes gzipped, want at most %d", path, packed.Len(), most)
+		if text, err := io.ReadAll(unpacked); err != nil || !bytes.Equal(text, plain.Body.Bytes()) {
+			t.Errorf("%s is not what it is without gzip: %v", path, err)
 		}
 	}
 }

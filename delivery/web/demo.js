@@ -92,7 +92,7 @@ function panel(user) {
   $(root, ".avatar").textContent = name[0];
   $(root, ".list").setAttribute("aria-label", `Notifications of ${name}, newest first`);
   offline.setAttribute("aria-label", `Take ${name} offline`);
-  empty.textContent = `Nothing has come for ${name} yet.`;
+  empty.textContent = `Nothing new for ${name}.`;
 
   function add(item) {
     empty.hidden = true;
@@ -238,7 +238,7 @@ function publishing() {
       if (answer.status !== 202) throw new Error(said.detail ?? said.title ?? said.results?.[0]?.error ?? `the gateway answers ${answer.status}`);
       tell(`Stored as #${said.results[0].seq}.`);
     } catch (error) {
-      tell(`Not published: ${error.message}`, true);
+      tell(`Not published: ${error instanceof TypeError ? "the gateway does not answer" : error.message}`, true);
     }
     button.disabled = false;
     button.focus();
