@@ -262,7 +262,7 @@ func (c *Cursors) commitDue(ctx context.Context, then time.Time) {
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil { // one line for them all: it is NATS that fails, not a cursor
+	if err := g.Wait(); err != nil && ctx.Err() == nil { // one line for them all: it is NATS that fails, not a cursor
 		c.log.Warn().Err(err).Int64("cursors", failed.Load()).Msg("positions not committed, will try again")
 	}
 }
