@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/nats-io/nuid"
 
-	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/streams"
 )
 
@@ -80,9 +78,9 @@ func (g *Gateway) admit(r *http.Request, user string) error {
 	case user == "":
 		return errWrongKey
 	}
-	identity, err := g.cfg.Auth.Authenticate(r.Context(), auth.Request{
-		Token: token, Conn: nuid.Next(), RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(),
-	})
+	question := questionFor(r)
+	question.Token = token
+	identity, err := g.cfg.Auth.Authenticate(r.Context(), question)
 	if err != nil {
 		return err
 	}
@@ -98,6 +96,18 @@ func (g *Gateway) reachable() error {
 		return errNATSIsAway
 	}
 	return nil
+}
+
+// userToManage is the user that the path names, of a request which needs a key, and NATS.
+func (g *Gateway) userToManage(r *http.Request) (string, error) {
+	if err := g.admit(r, ""); err != nil {
+		return "", err
+	}
+	user, err := userOf(r)
+	if err != nil {
+		return "", err
+	}
+	return user, g.reachable()
 }
 
 // userOf is the user that the path names.

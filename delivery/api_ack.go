@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nuid"
-
-	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/streams"
 )
 
@@ -110,9 +107,9 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	identity, err := g.cfg.Auth.Authenticate(ctx, auth.Request{
-		Token: token, Conn: nuid.Next(), RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(), Device: a.device,
-	})
+	question := questionFor(r)
+	question.Token, question.Device = token, a.device
+	identity, err := g.cfg.Auth.Authenticate(ctx, question)
 	if err != nil {
 		return err
 	}
@@ -134,7 +131,7 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	g.cfg.Cursors.Ack(id, mark.Epoch, a.seq)
-	g.hub.posted(id, mark.Epoch, a.seq)
+	g.hub.each(id, mark.Epoch, func(s *session) { raise(&s.posted, a.seq) })
 	g.cfg.Cursors.Detach(id, mark.Epoch)
 	w.WriteHeader(http.StatusNoContent)
 	return nil

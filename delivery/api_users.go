@@ -22,14 +22,8 @@ type userState struct {
 
 // getUser tells what `tidings users` does of one user, or of a device, and the connections at this gateway.
 func (g *Gateway) getUser(w http.ResponseWriter, r *http.Request) error {
-	if err := g.admit(r, ""); err != nil {
-		return err
-	}
-	user, err := userOf(r)
+	user, err := g.userToManage(r)
 	if err != nil {
-		return err
-	}
-	if err := g.reachable(); err != nil {
 		return err
 	}
 	id := streams.CursorID{User: user, Device: r.URL.Query().Get("device")}
@@ -37,7 +31,7 @@ func (g *Gateway) getUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	state := userState{User: user, Device: id.Device, Unread: cursor.Unread, Epoch: epoch, Connections: g.hub.countOf(id)}
+	state := userState{User: user, Device: id.Device, Unread: cursor.Unread, Epoch: epoch, Connections: g.hub.count(id)}
 	if found {
 		state.Since = &cursor.Created
 	}
@@ -63,14 +57,8 @@ type closedConnections struct {
 
 // deleteConnections closes a user's connections, or a device's, at every gateway.
 func (g *Gateway) deleteConnections(w http.ResponseWriter, r *http.Request) error {
-	if err := g.admit(r, ""); err != nil {
-		return err
-	}
-	user, err := userOf(r)
+	user, err := g.userToManage(r)
 	if err != nil {
-		return err
-	}
-	if err := g.reachable(); err != nil {
 		return err
 	}
 	var device *string

@@ -112,7 +112,8 @@ func (g *Gateway) onAcked(msg *nats.Msg) {
 	if err != nil || json.Unmarshal(msg.Data, &note) != nil {
 		return
 	}
-	g.hub.acked(streams.CursorID{User: user, Device: note.Device}, note.Epoch, note.Seq, note.Unread)
+	id := streams.CursorID{User: user, Device: note.Device}
+	g.hub.each(id, note.Epoch, func(s *session) { s.tellAcked(note.Seq, note.Unread) })
 }
 
 // Disconnect asks every gateway to close a user's connections; device nil means all. It returns how many were closed and how

@@ -126,7 +126,7 @@ func (g *Gateway) Handler() http.Handler {
 func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
 // Connections is the number of connections of the user, here.
-func (g *Gateway) Connections(user string) int { return g.hub.count(user) }
+func (g *Gateway) Connections(user string) int { return g.hub.count(streams.CursorID{User: user}) }
 
 // begin counts a session, unless the gateway is draining.
 func (g *Gateway) begin() bool {

@@ -55,14 +55,8 @@ func (h *hub) remove(s *session) {
 	}
 }
 
-func (h *hub) count(user string) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.users[user])
-}
-
-// countOf is the number of sessions of a cursor; without a device, of all the user's.
-func (h *hub) countOf(id streams.CursorID) (n int) {
+// count is the number of sessions of a cursor; without a device, of all the user's.
+func (h *hub) count(id streams.CursorID) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.users[id.User] {
@@ -91,24 +85,13 @@ func (h *hub) disconnect(d disconnect) (closed int) {
 	return closed
 }
 
-// posted notes for the sessions of a cursor how far it was acknowledged over HTTP.
-func (h *hub) posted(id streams.CursorID, epoch string, seq uint64) {
+// each calls do with the sessions of a cursor. It must not wait.
+func (h *hub) each(id streams.CursorID, epoch string, do func(*session)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.users[id.User] {
 		if s.cursor == id && s.epoch == epoch {
-			raise(&s.posted, seq)
-		}
-	}
-}
-
-// acked tells the sessions of a cursor how far it has moved.
-func (h *hub) acked(id streams.CursorID, epoch string, seq, unread uint64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, s := range h.users[id.User] {
-		if s.cursor == id && s.epoch == epoch {
-			s.tellAcked(seq, unread)
+			do(s)
 		}
 	}
 }

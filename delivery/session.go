@@ -25,8 +25,7 @@ type session struct {
 	// Static after construction.
 	g       *Gateway
 	line    line
-	conn    string // id
-	request auth.Request
+	request auth.Request // its Conn is the session's id
 	began   time.Time
 	cancel  context.CancelCauseFunc
 
@@ -83,18 +82,19 @@ type line interface {
 const goodbye = time.Second
 
 func newSession(g *Gateway, line line, r *http.Request) *session {
-	s := &session{
-		g: g, line: line, conn: nuid.Next(), began: time.Now(), control: make(chan any, 4), poked: make(chan struct{}, 1),
+	return &session{
+		g: g, line: line, request: questionFor(r), began: time.Now(), control: make(chan any, 4), poked: make(chan struct{}, 1),
 	}
-	s.request = auth.Request{
-		Conn: s.conn, RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent(),
-	}
-	return s
+}
+
+// questionFor is what the backend is told of a client when it is asked about its token.
+func questionFor(r *http.Request) auth.Request {
+	return auth.Request{Conn: nuid.Next(), RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent()}
 }
 
 // about says in the log of whom it speaks. To keep a logger for that would double what an idle session holds.
 func (s *session) about(e *zerolog.Event) *zerolog.Event {
-	e = e.Str("conn", s.conn).Str("remote", s.request.RemoteAddr)
+	e = e.Str("conn", s.request.Conn).Str("remote", s.request.RemoteAddr)
 	if s.cursor.User != "" {
 		e = e.Str("user", s.cursor.User).Str("device", s.cursor.Device)
 	}
@@ -182,7 +182,7 @@ func (s *session) start(ctx context.Context, first wire.Auth, identity auth.Iden
 	s.sent.Store(after)
 	raise(&s.acked, cursor.Seq)
 	ready := wire.Ready{
-		User: s.cursor.User, Conn: s.conn, Epoch: s.epoch, After: after, Unread: cursor.Unread,
+		User: s.cursor.User, Conn: s.request.Conn, Epoch: s.epoch, After: after, Unread: cursor.Unread,
 		Ping: s.g.cfg.Ping.Milliseconds(), ExpiresIn: identity.ExpiresIn.Milliseconds(),
 	}
 	if err := s.write(ready); err != nil {

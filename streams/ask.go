@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -39,5 +40,15 @@ func (s *Stream) askAgain(ctx context.Context, request func(ctx context.Context)
 		if err := s.ask(ctx, request); ctx.Err() != nil || !errors.Is(err, errUnsound) {
 			return err
 		}
+	}
+}
+
+// pause waits so long, or until ctx is done, which is the error then.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }

@@ -224,10 +224,7 @@ func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint6
 	st, err := t.Mark(ctx)
 	for late := time.Now().Add(linkTimeout); err != nil && len(msgs) > 0 && t.Epoch() == epoch && time.Now().Before(late) && ctx.Err() == nil; {
 		// They would only be read once more.
-		select {
-		case <-ctx.Done():
-		case <-time.After(lookWithin):
-		}
+		_ = pause(ctx, lookWithin) // whose end the loop sees
 		st, err = t.Mark(ctx)
 	}
 	if err != nil {

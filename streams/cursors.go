@@ -219,10 +219,8 @@ func (c *Cursors) Run(ctx context.Context) error {
 // took too long.
 func (c *Cursors) Flush(ctx context.Context) error {
 	for c.commitDue(ctx, time.Now().Add(24*time.Hour)); c.pending() > 0; c.commitDue(ctx, time.Now().Add(24*time.Hour)) {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(commitSoon):
+		if err := pause(ctx, commitSoon); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"math/rand/v2"
-	"time"
 )
 
 // enter makes the ring fit what the stream is now. Where the stream is another one, or went back in time, or has dropped what was not
@@ -48,10 +47,8 @@ func (t *Tail) enter(ctx context.Context, st State, wentBack, missed bool) (*rin
 // newEpoch ends the epoch. All gateways see the stream go back at the same time: one shall be first, and the others find it done.
 // It looks twice, since a leader that was just elected may not have caught up with what it holds.
 func (t *Tail) newEpoch(ctx context.Context, old string) (State, error) {
-	select {
-	case <-ctx.Done():
-		return State{}, ctx.Err()
-	case <-time.After(rand.N(newEpochWithin)):
+	if err := pause(ctx, rand.N(newEpochWithin)); err != nil {
+		return State{}, err
 	}
 	read := t.current().position()
 	st, err := t.stream.State(ctx)

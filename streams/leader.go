@@ -71,10 +71,8 @@ func (s *Stream) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		case leads(info):
 			return info, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -93,10 +91,8 @@ func (s *Stream) leaderNextSure(ctx context.Context, subject string, after uint6
 	if disputed(info) {
 		return m, false, errDisputed
 	}
-	select {
-	case <-ctx.Done():
-		return m, false, ctx.Err()
-	case <-time.After(wokenWithin):
+	if err := pause(ctx, wokenWithin); err != nil {
+		return m, false, err
 	}
 	return s.leaderNext(ctx, subject, after)
 }

@@ -91,12 +91,3 @@ func (s *Stream) lastUpTo(ctx context.Context, subject string, seq uint64) (m Me
 	}
 	return Message{}, false, nil
 }
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"sort"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
@@ -93,10 +92,7 @@ func (s *Stream) removal(data []byte) (what removal, ok bool) {
 // remove makes the ring forget what the stream did. It tries until it is sure of it.
 func (t *Tail) remove(ctx context.Context, r *ring, what removal) {
 	for ctx.Err() == nil && t.tryRemove(ctx, r, what) != nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(appliedWithin):
-		}
+		_ = pause(ctx, appliedWithin) // whose end the loop sees
 	}
 }
 

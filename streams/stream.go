@@ -140,10 +140,8 @@ func (s *Stream) ensure(ctx context.Context) error {
 			}
 			if has(err, codeNoStore) && tries < 10 {
 				// The server may still be removing the directory of one that was deleted: it takes empty parents with it.
-				select {
-				case <-ctx.Done():
-					return ctx.Err()
-				case <-time.After(50 * time.Millisecond):
+				if err := pause(ctx, 50*time.Millisecond); err != nil {
+					return err
 				}
 				continue
 			}

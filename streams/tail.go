@@ -91,10 +91,7 @@ func (t *Tail) Run(ctx context.Context) error {
 				delay = least
 			}
 			t.log.Warn().Err(err).Dur("again_in", delay).Msg("reading the stream was interrupted")
-			select {
-			case <-ctx.Done():
-			case <-time.After(delay):
-			}
+			_ = pause(ctx, delay) // whose end the loop sees
 		}
 		return nil
 	})
@@ -162,10 +159,8 @@ func (t *Tail) sound(ctx context.Context) (still func() bool, err error) {
 		if t.looked.Load() == reconnects+1 && still() {
 			return still, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(lookWithin):
+		if err := pause(ctx, lookWithin); err != nil {
+			return nil, err
 		}
 	}
 }
