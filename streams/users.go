@@ -94,6 +94,19 @@ func (u *Users) Forget(ctx context.Context, user string, messages bool) (cursors
 	return cursors, had, nil
 }
 
+// ForgetDevice removes one cursor: that of a device, which then counts no longer among those that a user may have. It says whether
+// there was one.
+func (u *Users) ForgetDevice(ctx context.Context, id CursorID) (forgotten bool, err error) {
+	st, err := u.store.read(ctx, id)
+	if errors.Is(err, errNoCursor) {
+		return false, nil
+	}
+	if err == nil {
+		err = u.store.remove(ctx, st)
+	}
+	return err == nil, err
+}
+
 // Janitor removes the cursors of users who never came back, once an hour, until ctx is done.
 type Janitor struct {
 	stream *Stream

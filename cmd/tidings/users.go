@@ -53,14 +53,22 @@ func newUsers() *cobra.Command {
 
 func newForget(o *usersOptions) *cobra.Command {
 	var messages bool
+	var device string
 	cmd := &cobra.Command{
 		Use:   "forget USER",
 		Short: "Remove a user's positions, and with --messages the notifications too",
-		Long: `Remove a user's positions on all devices, and with --messages all notifications on the user's subject.
+		Long: `Remove a user's positions on all devices, or that of one --device, such as where a user has too many of them;
+with --messages also all notifications on the user's subject.
 A user who is connected stays so: tidings disconnect USER first.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if device != "" && messages {
+				return badUsage(cmd, errors.New("--messages are all of a user's devices': leave out --device"))
+			}
 			return o.with(cmd, func(ctx context.Context, users *streams.Users) error {
+				if device != "" {
+					return forgetDevice(ctx, cmd.OutOrStdout(), users, streams.CursorID{User: args[0], Device: device})
+				}
 				cursors, purged, err := users.Forget(ctx, args[0], messages)
 				if err != nil {
 					return err
@@ -72,7 +80,20 @@ A user who is connected stays so: tidings disconnect USER first.`,
 		},
 	}
 	cmd.Flags().BoolVar(&messages, "messages", false, "remove the user's notifications too")
+	cmd.Flags().StringVar(&device, "device", "", "remove the position of this device alone")
 	return cmd
+}
+
+func forgetDevice(ctx context.Context, w io.Writer, users *streams.Users, id streams.CursorID) error {
+	forgotten, err := users.ForgetDevice(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !forgotten {
+		return fmt.Errorf("%s has no position on device %q (tidings users lists them)", id.User, id.Device)
+	}
+	_, err = fmt.Fprintf(w, "forgot device %s of %s\n", id.Device, id.User)
+	return err
 }
 
 func (o *usersOptions) with(cmd *cobra.Command, do func(context.Context, *streams.Users) error) error {

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/rs/zerolog"
 )
@@ -14,10 +15,20 @@ type logger struct {
 }
 
 func (l *logger) Noticef(format string, v ...any) { l.log.Debug().Msgf(format, v...) }
-func (l *logger) Warnf(format string, v ...any)   { l.log.Warn().Msgf(format, v...) }
-func (l *logger) Errorf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
-func (l *logger) Debugf(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }
-func (l *logger) Tracef(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }
+func (l *logger) Warnf(format string, v ...any) {
+	l.log.WithLevel(warningLevel(format)).Msgf(format, v...)
+}
+func (l *logger) Errorf(format string, v ...any) { l.log.Error().Msgf(format, v...) }
+func (l *logger) Debugf(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
+func (l *logger) Tracef(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
+
+// warningLevel is info for what the server finds at the start after each crash, and cures by itself: as a warning it reads like a loss.
+func warningLevel(format string) zerolog.Level {
+	if strings.Contains(format, "tate is outdated") || strings.Contains(format, "tate outdated") {
+		return zerolog.InfoLevel
+	}
+	return zerolog.WarnLevel
+}
 
 func (l *logger) Fatalf(format string, v ...any) {
 	l.log.Error().Msgf(format, v...)

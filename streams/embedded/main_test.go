@@ -115,7 +115,7 @@ func connect(t *testing.T, url string) jetstream.JetStream {
 
 func makeStream(t *testing.T, js jetstream.JetStream) jetstream.Stream {
 	t.Helper()
-	stream, err := js.CreateStream(testContext(t), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	stream, err := js.CreateStream(testContext(t), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, AllowMsgTTL: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 )
 
 // The server takes 3 s to stop 300 durables.
@@ -90,10 +91,14 @@ func TestKilled(t *testing.T) {
 	js.Conn().Close() // ends those who wait for an acknowledgement
 	wg.Wait()
 
-	s := start(t, Config{Dir: dir})
+	log := &logHook{}
+	s := start(t, Config{Dir: dir, Logger: zerolog.New(log).Level(zerolog.WarnLevel)})
 	stream, err := connect(t, s.ClientURL()).Stream(testContext(t), "S")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if log.String() != "" { // nothing is lost, and nobody is to be frightened
+		t.Errorf("a start after a crash warns: %s", log)
 	}
 	for seq, want := range acked {
 		msg, err := stream.GetMsg(testContext(t), seq)
