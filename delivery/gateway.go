@@ -110,6 +110,9 @@ func Encode(dst []byte, m *streams.Message) []byte {
 // Handler returns the public routes.
 func (g *Gateway) Handler() http.Handler {
 	r := chi.NewRouter()
+	if g.cfg.Demo {
+		r.Use(localOnly)
+	}
 	r.Get(wire.Path, g.serveWebSocket)
 	g.routeAPI(r)
 	for path, module := range web.Client() {
