@@ -97,6 +97,7 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 		if again, err := t.enter(ctx, st, st.Last < before, r.holeBefore(st.Expired)); err != nil || again != r {
 			return cmp.Or(err, errAnew)
 		}
+		t.saw()
 		r.bound(st.Last, holes)
 		at := r.position()
 		if at > seen || at >= st.Last {
@@ -115,6 +116,12 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 			return fmt.Errorf("%w: nothing came for %s", errAnew, stuckAfter)
 		}
 	}
+}
+
+// saw notes that the stream has answered.
+func (t *Tail) saw() {
+	now := time.Now()
+	t.seen.Store(&now)
 }
 
 // begin looks at the stream, and returns the ring to go on with and how far the stream goes.
@@ -143,6 +150,7 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 		return nil, 0, err
 	}
 	t.looked.Store(reconnects + 1)
+	t.saw()
 	if r != old {
 		return r, st.Last, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +36,9 @@ type Tail struct {
 	desk      *desk         // of reads from the stream
 	counts    counts
 	replicas  atomic.Int32
-	looked    atomic.Uint64      // 1 more than the number of reconnects when the stream was last found to be the one that is read
-	onReplace func(epoch string) // of Cursors
+	looked    atomic.Uint64             // 1 more than the number of reconnects when the stream was last found to be the one that is read
+	seen      atomic.Pointer[time.Time] // when the stream last said how far it goes
+	onReplace func(epoch string)        // of Cursors
 
 	mu   sync.Mutex
 	ring *ring // of the present epoch; nil before the stream was first seen
@@ -47,8 +49,13 @@ type markResult struct {
 	err error
 }
 
-// errAnew ends one consumer, so that the next begins with a look at the stream.
-var errAnew = errors.New("the consumer must be made anew")
+var (
+	// errAnew ends one consumer, so that the next begins with a look at the stream.
+	errAnew = errors.New("the consumer must be made anew")
+
+	errNotWarm = errors.New("the newest part of the stream is not in memory yet")
+	errNotSeen = errors.New("the stream has not been looked at since NATS came back")
+)
 
 const (
 	lookWithin = 20 * time.Millisecond
@@ -71,6 +78,23 @@ func NewTail(s *Stream, cfg TailConfig) *Tail {
 
 // Ready is closed once the Tail holds what the stream held when Run began, as far as it fits.
 func (t *Tail) Ready() <-chan struct{} { return t.ready }
+
+// Check says why the Tail cannot be relied upon now: it is not warm, or the stream has not answered it for a while. It asks nobody:
+// the Tail looks at the stream all the time.
+func (t *Tail) Check() error {
+	select {
+	case <-t.ready:
+	default:
+		return errNotWarm
+	}
+	if ago := time.Since(*t.seen.Load()); ago > 3*t.cfg.Poll {
+		return fmt.Errorf("the stream has not answered for %s", ago.Round(time.Second))
+	}
+	if t.looked.Load() != t.stream.nc.Stats().Reconnects+1 {
+		return errNotSeen
+	}
+	return nil
+}
 
 // Run reads the stream until ctx is done. Where NATS is away it waits; readers keep what is in memory meanwhile.
 func (t *Tail) Run(ctx context.Context) error {

@@ -451,3 +451,27 @@ func TestTailEnds(t *testing.T) {
 		})
 	}
 }
+
+// A Tail says whether it can be relied upon: not before it is warm, nor while the stream does not answer.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	server := streamstest.RunProcess(t)
+	nc := server.Connect(t)
+	g := open(t, nc, streams.Config{})
+	tail := streams.NewTail(g.stream, streams.TailConfig{Encode: encode, Poll: 50 * time.Millisecond})
+	if tail.Check() == nil {
+		t.Error("it does not run yet, and says that it is warm")
+	}
+	start(t, tail.Run)
+	sound := func() { streamstest.Eventually(t, 20*time.Second, tail.Check) }
+	sound()
+	server.Pause()
+	streamstest.Eventually(t, 20*time.Second, func() error {
+		if tail.Check() == nil {
+			return errors.New("the stream does not answer, and it does not say so")
+		}
+		return nil
+	})
+	server.Resume()
+	sound()
+}

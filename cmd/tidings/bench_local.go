@@ -59,7 +59,9 @@ func (c *children) gateway(ctx context.Context, needs bench.Needs) (*bench.Serve
 }
 
 // listening are the flags of a gateway by which start finds out where it is.
-func listening() []string { return []string{"--listen", "127.0.0.1:0", "--log-format", "json"} }
+func listening() []string {
+	return []string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"}
+}
 
 func (c *children) streamFloor(ctx context.Context) (*bench.Server, error) {
 	server, _, err := c.withData(ctx, []string{"bench", "floor-stream", "--sync", c.sync.String()})

@@ -43,7 +43,7 @@ func launchGateway(t *testing.T, args ...string) *gateway {
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(streamstest.FreePort(t)))
 	g := &gateway{
 		t: t, listen: listen, log: filepath.Join(t.TempDir(), "gateway.log"),
-		args: append([]string{"gateway", "--listen", listen}, args...),
+		args: append([]string{"gateway", "--listen", listen, "--admin-listen", "127.0.0.1:0"}, args...),
 	}
 	t.Cleanup(func() {
 		g.kill()

@@ -8,40 +8,30 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // front is the HTTP server that clients meet. Until it is opened it answers 503: while a gateway waits for NATS, clients and
 // load balancers are to try another one, and not to hang here.
 type front struct {
-	server *http.Server
-	ended  chan struct{} // closed when it does not serve any more
-	err    error         // why; readable then
-
+	*httpServer
 	handler atomic.Pointer[http.Handler]
 }
 
 // newFront serves on the listener until close.
-func newFront(l net.Listener) *front {
-	f := &front{ended: make(chan struct{})}
-	f.server = &http.Server{
+func newFront(l net.Listener, log zerolog.Logger) *front {
+	f := &front{}
+	f.httpServer = serve(&http.Server{
 		Handler: f, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		// For answers. Who listens for long, by WebSocket or events, has deadlines of its own.
 		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
-	}
-	go func() {
-		defer close(f.ended)
-		f.err = f.server.Serve(l)
-	}()
+	}, l, log)
 	return f
 }
 
 // open lets requests through.
 func (f *front) open(h http.Handler) { f.handler.Store(&h) }
-
-func (f *front) close() {
-	_ = f.server.Close()
-	<-f.ended
-}
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h := f.handler.Load(); h != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -53,13 +52,18 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if o.dev {
 		demoKey = rand.Text()
 	}
-	// The port first: where it is taken, nothing else should have been started.
-	listener, err := net.Listen("tcp", o.listen)
+	// The ports first: where one is taken, nothing else should have been started.
+	listener, err := listen("listen", o.listen)
 	if err != nil {
-		return fmt.Errorf("%w (%s)", err, o.listenHint(err))
+		return err
 	}
-	front := newFront(listener)
+	front := newFront(listener, log)
 	defer front.close()
+	admin, err := startAdmin(o.adminListen, log)
+	if err != nil {
+		return err
+	}
+	defer admin.close() // last of all
 
 	nc, stopNATS, failed, err := o.startNATS(ctx, log)
 	if err != nil {
@@ -108,9 +112,10 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		case <-warm:
 			warm = nil
 			front.open(gateway.Handler())
+			admin.watch(watched{unready: gateway.Unready})
 			url := redacted(nc.ConnectedUrl())
-			log.Info().Stringer("listen", listener.Addr()).Str("nats", url).Str("stream", stream.Name()).Msg("serving")
-			o.printHints(out, listener.Addr(), url, demoKey)
+			log.Info().Stringer("listen", front.address).Str("nats", url).Str("stream", stream.Name()).Msg("serving")
+			o.printHints(out, front.address, url, demoKey)
 		case <-ctx.Done():
 			log.Info().Msg("stopping")
 			ended = true
@@ -122,6 +127,8 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			ended = true
 		case <-front.ended:
 			err, ended = front.err, true
+		case <-admin.failed():
+			err, ended = admin.err, true
 		}
 	}
 	err = errors.Join(err, o.shutdown(front, gateway, cursors, func() error { end(); return parts.Wait() }))
@@ -150,7 +157,7 @@ func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, curso
 	draining, cancel := context.WithTimeout(context.Background(), o.drain)
 	defer cancel()
 	drained := gateway.Drain(draining) // sessions end while their goodbyes can still be sent
-	_ = front.server.Shutdown(draining)
+	_ = front.Shutdown(draining)
 	err := parts() // nothing moves a cursor any more …
 	committing, cancel := context.WithTimeout(context.Background(), o.drain)
 	defer cancel()

@@ -25,6 +25,7 @@ type gatewayOptions struct {
 
 	dev            bool
 	listen         string
+	adminListen    string
 	data           string
 	natsHost       string
 	natsPort       int
@@ -47,6 +48,7 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.BoolVar(&o.dev, "dev", false, "try it out: data in ./tidings-data, a demo page at /, the token is the user's name; loopback only")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
+	flags.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:8081", "address for operators: /livez, /readyz, /metrics, /debug/pprof; '' for none")
 	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
 	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line; or keys in "+keyVariable+". Without one it is off")
 
@@ -144,15 +146,17 @@ func (o *gatewayOptions) maxPayload() int32 {
 	return int32(max(1<<20, o.stream.cfg.MaxNotification+roomForHeaders))
 }
 
-// listenHint says what to do where o.listen cannot be listened on.
-func (o *gatewayOptions) listenHint(err error) string {
+// listenHint says what to do where the address of that flag cannot be listened on.
+func listenHint(flag string, err error) string {
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && flag == "admin-listen":
+		return "is another gateway running? use another --admin-listen, or --admin-listen '' for none"
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "is another gateway running? use another --listen"
+		return "is another gateway running? use another --" + flag
 	case errors.Is(err, fs.ErrPermission):
-		return "use a --listen with a port above 1023"
+		return "use a --" + flag + " with a port above 1023"
 	}
-	return "use a --listen such as 127.0.0.1:8080, with an address of this machine"
+	return "use a --" + flag + " such as 127.0.0.1:8080, with an address of this machine"
 }
 
 func hostOf(address string) string {

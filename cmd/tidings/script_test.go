@@ -71,6 +71,7 @@ func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
 		// The race detector sleeps for a second before each exit otherwise.
 		env.Setenv("GORACE", "atexit_sleep_ms=10 "+env.Getenv("GORACE"))
 		env.Setenv("TESTDATA", testdata)
+		env.Setenv("TIDINGS_ADMIN_LISTEN", "") // stories run side by side
 		for _, variable := range variables {
 			name, value, _ := strings.Cut(variable, "=")
 			env.Setenv(name, value)

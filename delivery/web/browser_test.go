@@ -228,7 +228,7 @@ type gateway struct {
 func (g *gateway) start(ctx context.Context, t *testing.T) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
-	args := []string{"gateway", "--dev", "--listen", g.listen, "--nats-port", g.natsPort,
+	args := []string{"gateway", "--dev", "--listen", g.listen, "--admin-listen", "", "--nats-port", g.natsPort,
 		"--data", filepath.Join(g.dir, "data"), "--log-format", "json"}
 	g.cmd = exec.CommandContext(ctx, g.tidings, append(args, g.flags...)...)
 	g.cmd.Env = environment(g.dir)

@@ -1,0 +1,97 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// admin is where operators look at a gateway, which need not serve yet.
+func (g *gateway) admin() (url string) {
+	g.t.Helper()
+	at := regexp.MustCompile(`"admin":"(\S+?)"`)
+	streamstest.Eventually(g.t, longer, func() error {
+		log, err := os.ReadFile(g.log)
+		if err != nil {
+			return err
+		}
+		found := at.FindSubmatch(log[g.served:])
+		if found == nil {
+			return errors.New("it does not say where operators may look")
+		}
+		url = "http://" + string(found[1])
+		return nil
+	})
+	return url
+}
+
+func get(url string) (status int, body string, err error) {
+	response, err := http.Get(url)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(text), err
+}
+
+// ready waits until a gateway says that it is, or names this reason why not.
+func ready(t *testing.T, admin, unless string) {
+	t.Helper()
+	want, status := unless+"\n", http.StatusServiceUnavailable
+	if unless == "" {
+		want, status = "ok\n", http.StatusOK
+	}
+	streamstest.Eventually(t, longer, func() error {
+		got, body, err := get(admin + "/readyz")
+		if err == nil && (got != status || body != want) {
+			err = fmt.Errorf("it says %d %q, want %d %q", got, body, status, want)
+		}
+		return err
+	})
+	if got, body, err := get(admin + "/livez"); err != nil || got != http.StatusOK || body != "ok\n" {
+		t.Errorf("livez: %d %q %v", got, body, err)
+	}
+}
+
+// A gateway is alive as long as it runs, and ready while it has NATS and the stream. What operators see, clients do not.
+func TestHealth(t *testing.T) {
+	streamstest.BesideOthers(t)
+	server := streamstest.RunProcess(t)
+	server.Kill()
+	g := launchGateway(t, "--nats", server.URL())
+	admin := g.admin()
+	ready(t, admin, "starting")
+	server.Restart()
+	ready(t, admin, "")
+	server.Kill()
+	ready(t, admin, "NATS is away")
+	server.Restart()
+	ready(t, admin, "")
+
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/debug/pprof/", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline", "/debug/vars"} {
+		status, _, err := get("http://" + g.listen + path)
+		if err != nil || status != http.StatusNotFound {
+			t.Errorf("clients get %s: %d %v", path, status, err)
+		}
+		if strings.Contains(path, "pprof") {
+			if status, _, err := get(admin + path); err != nil || status != http.StatusOK {
+				t.Errorf("operators get %s: %d %v", path, status, err)
+			}
+		}
+	}
+	for _, path := range []string{"/", "/v1/ws", "/v1/openapi.json", "/tidings.js"} {
+		if status, _, err := get(admin + path); err != nil || status != http.StatusNotFound {
+			t.Errorf("operators get %s: %d %v", path, status, err)
+		}
+	}
+}
