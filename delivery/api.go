@@ -61,7 +61,8 @@ var (
 
 // admit says why a request is not admitted. It needs a key or, where a user is named, that user's token.
 func (g *Gateway) admit(r *http.Request, user string) error {
-	if g.keys.Len() == 0 {
+	keys := g.keys.Load()
+	if keys.Len() == 0 {
 		return errOff
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -73,7 +74,7 @@ func (g *Gateway) admit(r *http.Request, user string) error {
 		return errNoUserToken
 	case !strings.EqualFold(scheme, "Bearer") || token == "":
 		return errNoToken
-	case g.keys.good(token):
+	case keys.good(token):
 		return nil
 	case user == "":
 		return errWrongKey

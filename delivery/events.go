@@ -50,11 +50,11 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	first.Token = token
 	e := &events{w: w, out: http.NewResponseController(w), endless: strings.Contains(r.Header.Get("Accept"), eventStream)}
-	if !g.begin() {
+	if !g.all.begin() {
 		e.close(g.closed(), time.Now().Add(goodbye))
 		return nil
 	}
-	defer g.sessions.Done()
+	defer g.all.done()
 	g.made.Add(1)
 	e.s = newSession(g, e, r)
 	ctx, over := e.s.begin(g.ctx)

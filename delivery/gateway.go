@@ -47,7 +47,7 @@ type Config struct {
 	PongWithin   time.Duration // for the client's answer: 10 s
 	WriteWithin  time.Duration // for a write that stalls: 10 s
 	MaxFrame     int64         // bytes of a client's frame: 16 KiB
-	Drain        time.Duration // for sessions to end at shutdown, and over which their clients come again: 10 s
+	Drain        time.Duration // over which sessions end at shutdown, a second for the last goodbyes included: 10 s
 	ExpiringLead time.Duration // before a lease ends, or half the lease if that is shorter: 60 s
 
 	Version string
@@ -59,19 +59,17 @@ type Gateway struct {
 	cfg      Config
 	log      zerolog.Logger
 	oddLog   zerolog.Logger // of what others did wrong: a line a minute
-	keys     Keys
+	keys     atomic.Pointer[Keys]
 	hub      *hub
 	upgrader websocket.Upgrader
 	held     sync.Pool // of corks
 	frames   sync.Pool // of *bytes.Buffer, for what clients send
 
-	ctx      context.Context // of all sessions; its cause is why they end
-	end      context.CancelCauseFunc
-	ready    chan struct{}
-	sessions sync.WaitGroup
-	made     atomic.Int64
-	mu       sync.Mutex // orders sessions.Add before the Wait of Drain
-	draining bool
+	ctx   context.Context // of all sessions; its cause is why they end
+	end   context.CancelCauseFunc
+	all   everyone
+	ready chan struct{}
+	made  atomic.Int64
 }
 
 // New returns a gateway; nothing is started yet.
@@ -84,11 +82,10 @@ func New(cfg Config) *Gateway {
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	cfg.ExpiringLead = cmp.Or(cfg.ExpiringLead, time.Minute)
 	cfg.Version = cmp.Or(cfg.Version, "0.0.0")
-	g := &Gateway{cfg: cfg, log: cfg.Logger, keys: cfg.APIKeys, hub: newHub(), ready: make(chan struct{})}
-	if cfg.DemoKey != "" {
-		g.keys = g.keys.with(cfg.DemoKey)
-	}
+	g := &Gateway{cfg: cfg, log: cfg.Logger, hub: newHub(), ready: make(chan struct{})}
+	g.SetKeys(cfg.APIKeys)
 	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	g.all.sessions = map[*session]struct{}{}
 	g.ctx, g.end = context.WithCancelCause(context.Background())
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
@@ -130,41 +127,6 @@ func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
 // Connections is the number of connections of the user, here.
 func (g *Gateway) Connections(user string) int { return g.hub.count(streams.CursorID{User: user}) }
-
-// begin counts a session, unless the gateway is draining.
-func (g *Gateway) begin() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.draining {
-		return false
-	}
-	g.sessions.Add(1)
-	return true
-}
-
-// Drain takes no more connections, tells all clients when to come again, and waits until they are gone or ctx is done.
-func (g *Gateway) Drain(ctx context.Context) error {
-	g.mu.Lock()
-	g.draining = true
-	g.mu.Unlock()
-	g.end(g.closed())
-	gone := make(chan struct{})
-	go func() {
-		g.sessions.Wait()
-		close(gone)
-	}()
-	select {
-	case <-gone:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("some connections did not end in time: %w", ctx.Err())
-	}
-}
-
-// closed is why there are no more connections.
-func (g *Gateway) closed() *closing {
-	return &closing{code: wire.CloseDraining, reason: "draining", spread: g.cfg.Drain}
-}
 
 // allowed says whether a browser on the request's origin may connect. What is no browser sends none.
 func (g *Gateway) allowed(r *http.Request) bool {

@@ -156,7 +156,7 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 		stopped = true
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := n.gateway.Drain(ctx); err != nil {
+		if err := n.gateway.Drain(ctx, nil); err != nil {
 			t.Error("drain:", err)
 		}
 		server.Close()

@@ -104,6 +104,7 @@ func (s *session) about(e *zerolog.Event) *zerolog.Event {
 // begin makes the session's context. Over is to be called at its end, with what ended it.
 func (s *session) begin(parent context.Context) (ctx context.Context, over func(error)) {
 	ctx, s.cancel = context.WithCancelCause(parent)
+	s.g.all.enter(s)
 	// Whoever cancels ends the read and, after a moment, the write that are under way.
 	interrupted := make(chan struct{})
 	context.AfterFunc(ctx, func() {
@@ -113,6 +114,7 @@ func (s *session) begin(parent context.Context) (ctx context.Context, over func(
 	})
 	return ctx, func(err error) {
 		s.cancel(err)
+		s.g.all.leave(s)
 		s.leave()
 		<-interrupted
 		s.finish(context.Cause(ctx)) // what came first

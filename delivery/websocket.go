@@ -22,14 +22,14 @@ type socket struct {
 }
 
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	if !g.begin() {
+	if !g.all.begin() {
 		writeProblem(w, g.closed())
 		return
 	}
 	corked := &corking{ResponseWriter: w, pool: &g.held}
 	ws, err := g.upgrader.Upgrade(corked, r, nil)
 	if err != nil { // the client has its answer
-		g.sessions.Done()
+		g.all.done()
 		if !g.allowed(r) { // to the page a browser says no more than that it failed
 			g.oddLog.Warn().Str("origin", r.Header.Get("Origin")).Msg("a page of this origin was refused: start the gateway with --origin for it")
 		}
@@ -38,7 +38,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	g.made.Add(1)
 	c := &socket{cork: corked.cork, ws: ws, offered: len(websocket.Subprotocols(r)) > 0, cookie: g.cookie(r)}
-	c.serve(g.ctx, newSession(g, c, r), g.sessions.Done)
+	c.serve(g.ctx, newSession(g, c, r), g.all.done)
 }
 
 // serve admits the client and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It

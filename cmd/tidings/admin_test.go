@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tidings-io/tidings/streams/streamstest"
@@ -70,6 +71,7 @@ func TestHealth(t *testing.T) {
 	server.Kill()
 	g := launchGateway(t, "--nats", server.URL())
 	admin := g.admin()
+	g.signal(syscall.SIGHUP) // which means nothing yet, and ends nothing
 	ready(t, admin, "starting")
 	server.Restart()
 	ready(t, admin, "")

@@ -16,6 +16,29 @@ import (
 // machine can read.
 const keyVariable = "TIDINGS_API_KEY"
 
+// apiKeys are those that are good, and what is told when others are.
+type apiKeys struct {
+	delivery.Keys
+	use func(delivery.Keys)
+}
+
+// watchKeys reads the keys, and has them read again whenever their file changes.
+func (o *gatewayOptions) watchKeys(r *reloader, log zerolog.Logger) (*apiKeys, error) {
+	keys := &apiKeys{use: func(delivery.Keys) {}}
+	load := func() (err error) {
+		read, err := o.readKeys(log)
+		if err == nil {
+			keys.Keys = read
+			keys.use(read)
+		}
+		return err
+	}
+	if o.apiKeys == "" {
+		return keys, load()
+	}
+	return keys, r.add(&reloading{what: "API keys", files: []string{o.apiKeys}, load: load, log: log})
+}
+
 // readKeys returns those of --api-keys and of the environment.
 func (o *gatewayOptions) readKeys(log zerolog.Logger) (keys delivery.Keys, err error) {
 	if o.apiKeys != "" {

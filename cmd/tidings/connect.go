@@ -26,9 +26,9 @@ func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
 	flags.StringVar(&n.user, "nats-user", "", "user name for NATS")
 	flags.StringVar(&n.password, "nats-password", "", "password for NATS (better in TIDINGS_NATS_PASSWORD)")
 	flags.StringVar(&n.token, "nats-token", "", "token for NATS (better in TIDINGS_NATS_TOKEN)")
-	flags.StringVar(&n.ca, "tls-ca", "", "file of certificate authorities for NATS")
-	flags.StringVar(&n.cert, "tls-cert", "", "client certificate file for NATS, with --tls-key")
-	flags.StringVar(&n.key, "tls-key", "", "client key file for NATS")
+	flags.StringVar(&n.ca, "nats-ca", "", "file of certificate authorities for NATS")
+	flags.StringVar(&n.cert, "nats-cert", "", "client certificate file for NATS, with --nats-key")
+	flags.StringVar(&n.key, "nats-key", "", "client key file for NATS")
 }
 
 // connect connects once, and then for good: the connection comes back by itself whenever NATS does.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,12 +17,16 @@ import (
 // load balancers are to try another one, and not to hang here.
 type front struct {
 	*httpServer
+	scheme  string
 	handler atomic.Pointer[http.Handler]
 }
 
-// newFront serves on the listener until close.
-func newFront(l net.Listener, log zerolog.Logger) *front {
-	f := &front{}
+// newFront serves on the listener until close, by TLS if there is a certificate to show.
+func newFront(l net.Listener, shown *certificate, log zerolog.Logger) *front {
+	f := &front{scheme: "http"}
+	if shown != nil {
+		f.scheme, l = "https", tls.NewListener(l, shown.config())
+	}
 	f.httpServer = serve(&http.Server{
 		Handler: f, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		// For answers. Who listens for long, by WebSocket or events, has deadlines of its own.
@@ -29,6 +34,9 @@ func newFront(l net.Listener, log zerolog.Logger) *front {
 	}, l, log)
 	return f
 }
+
+// url is where clients are, who listen on any address of this machine.
+func (f *front) url() string { return f.scheme + "://" + f.address.String() }
 
 // open lets requests through.
 func (f *front) open(h http.Handler) { f.handler.Store(&h) }

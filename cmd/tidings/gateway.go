@@ -1,13 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 
-	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -15,7 +14,6 @@ import (
 	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/delivery"
 	"github.com/tidings-io/tidings/streams"
-	"github.com/tidings-io/tidings/streams/embedded"
 )
 
 func newGateway() *cobra.Command {
@@ -44,7 +42,16 @@ func newGateway() *cobra.Command {
 
 // run is the whole system. It serves until ctx is done or a part fails, and then ends in order.
 func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Writer) (err error) {
-	keys, err := o.readKeys(log)
+	warnOfFewFiles(log)
+	hurry := newHurry()
+	defer hurry.stop()
+	reload := newReloader()
+	defer reload.stop()
+	keys, err := o.watchKeys(reload, log)
+	if err != nil {
+		return err
+	}
+	shown, err := o.tls.watch(reload, log)
 	if err != nil {
 		return err
 	}
@@ -57,7 +64,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if err != nil {
 		return err
 	}
-	front := newFront(listener, log)
+	front := newFront(listener, shown, log)
 	defer front.close()
 	admin, err := startAdmin(o.adminListen, log)
 	if err != nil {
@@ -82,9 +89,10 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
-		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys, DemoKey: demoKey,
+		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey,
 		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log,
 	})
+	keys.use = gateway.SetKeys
 
 	parts, life := errgroup.WithContext(context.WithoutCancel(ctx)) // parts outlive the signal, until drained
 	life, end := context.WithCancel(life)
@@ -97,6 +105,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	parts.Go(func() error { return cursors.Run(life) })
 	parts.Go(func() error { return streams.NewJanitor(stream, log).Run(life) })
 	parts.Go(func() error { return gateway.Run(life) })
+	parts.Go(func() error { return reload.run(life) })
 	ready := []<-chan struct{}{tail.Ready(), gateway.Ready()}
 	if o.dev {
 		responder := auth.NewResponder(nc, auth.TokenIsUser("all"), auth.ResponderConfig{Subject: o.authSubject, Logger: log})
@@ -113,9 +122,9 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			warm = nil
 			front.open(gateway.Handler())
 			admin.watch(watched{unready: gateway.Unready})
-			url := redacted(nc.ConnectedUrl())
-			log.Info().Stringer("listen", front.address).Str("nats", url).Str("stream", stream.Name()).Msg("serving")
-			o.printHints(out, front.address, url, demoKey)
+			url := o.natsURL(nc)
+			log.Info().Stringer("listen", front.address).Str("nats", cmp.Or(url, "in this process")).Str("stream", stream.Name()).Msg("serving")
+			o.printHints(out, front.url(), url, demoKey)
 		case <-ctx.Done():
 			log.Info().Msg("stopping")
 			ended = true
@@ -131,7 +140,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			err, ended = admin.err, true
 		}
 	}
-	err = errors.Join(err, o.shutdown(front, gateway, cursors, func() error { end(); return parts.Wait() }))
+	err = errors.Join(err, o.shutdown(front, gateway, cursors, hurry, func() error { end(); return parts.Wait() }))
 	endTail()
 	return errors.Join(err, reader.Wait())
 }
@@ -150,51 +159,4 @@ func allOf(ctx context.Context, ready []<-chan struct{}) <-chan struct{} {
 		close(all)
 	}()
 	return all
-}
-
-// shutdown ends what faces clients first, and what they need last. Each step is bounded.
-func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, cursors *streams.Cursors, parts func() error) error {
-	draining, cancel := context.WithTimeout(context.Background(), o.drain)
-	defer cancel()
-	drained := gateway.Drain(draining) // sessions end while their goodbyes can still be sent
-	_ = front.Shutdown(draining)
-	err := parts() // nothing moves a cursor any more …
-	committing, cancel := context.WithTimeout(context.Background(), o.drain)
-	defer cancel()
-	if flushed := cursors.Flush(committing); flushed != nil { // … and now they are committed
-		flushed = fmt.Errorf("not all positions were committed, clients will see repeats: %w", flushed)
-		err = errors.Join(err, flushed)
-	}
-	return errors.Join(err, drained)
-}
-
-// startNATS connects to the server named by --nats, once it is there, or starts one in this process.
-func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc *nats.Conn, stop func() error, failed <-chan error, err error) {
-	if o.nats.url != "" {
-		if nc, err = o.nats.await(ctx, "tidings gateway", log); err != nil {
-			return nil, nil, nil, err
-		}
-		return nc, func() error { nc.Close(); return nil }, nil, nil
-	}
-	server, err := embedded.Start(ctx, embedded.Config{
-		Dir: o.data, Host: o.natsHost, Port: o.natsPort, SyncInterval: o.sync.interval, MaxStore: o.maxStore,
-		MaxPayload: o.maxPayload(), Logger: log,
-	})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	nc, err = server.Connect(natsOptions("tidings gateway", log)...)
-	if err != nil {
-		return nil, nil, nil, errors.Join(err, server.Stop())
-	}
-	stop = func() error {
-		nc.Close()
-		err := server.Stop()
-		if errors.Is(err, embedded.ErrStopping) { // by design, with 1,000 durables and more: what matters is on disk by now
-			log.Info().Err(err).Msg("the embedded NATS server is not waited for any longer")
-			return nil
-		}
-		return err
-	}
-	return nc, stop, server.Failed(), nil
 }

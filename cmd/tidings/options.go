@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -21,6 +19,7 @@ import (
 type gatewayOptions struct {
 	log    logFlags
 	nats   natsFlags
+	tls    tlsFlags
 	stream streamFlags
 
 	dev            bool
@@ -39,6 +38,7 @@ type gatewayOptions struct {
 	authWithin     time.Duration
 	ping           time.Duration
 	drain          time.Duration
+	drainDelay     time.Duration
 	origins        []string
 	apiKeys        string
 	tokenCookie    string
@@ -48,15 +48,16 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.BoolVar(&o.dev, "dev", false, "try it out: data in ./tidings-data, a demo page at /, the token is the user's name; loopback only")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
+	o.tls.add(flags)
 	flags.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:8081", "address for operators: /livez, /readyz, /metrics, /debug/pprof; '' for none")
 	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
-	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line; or keys in "+keyVariable+". Without one it is off")
+	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line, read again when it changes; or keys in "+keyVariable+". Without one it is off")
 
 	flags.StringVar(&o.tokenCookie, "token-cookie", "", "name of a cookie in which browsers may send the token, from pages of --origin and of the same host")
 
 	flags.StringVar(&o.data, "data", "", "run an embedded NATS server with its data in this directory")
 	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
-	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server; -1 any that is free")
+	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server; -1 any that is free, 0 none: only this process uses it")
 	flags.Var(&o.sync, "sync", `when the embedded server flushes to disk: "always" before it acknowledges, or every so often, such as 1s`)
 	flags.Int64Var(&o.maxStore, "max-store", 0, "bytes that the embedded server may keep on disk (default: what is free, less a reserve)")
 	o.nats.add(flags, "")
@@ -71,7 +72,8 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
 	flags.DurationVar(&o.authWithin, "auth-within", 10*time.Second, "for a client to send its token")
 	flags.DurationVar(&o.ping, "ping", 25*time.Second, "between pings to clients")
-	flags.DurationVar(&o.drain, "drain", 10*time.Second, "for clients to leave at shutdown, and over which they come again")
+	flags.DurationVar(&o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown; few take less, a second signal hurries")
+	flags.DurationVar(&o.drainDelay, "drain-delay", 0, "before that, with /readyz failing, for load balancers to notice")
 	o.log.add(flags)
 }
 
@@ -85,8 +87,8 @@ func (o *gatewayOptions) check() error {
 		return errors.New("say where NATS is: --nats URL, or --data DIR to run it in this process, or --dev to try it out")
 	case o.nats.url != "" && o.data != "":
 		return errors.New("--nats and --data (or TIDINGS_NATS and TIDINGS_DATA) exclude each other: one uses a server, the other runs one")
-	case o.natsPort < -1 || o.natsPort == 0 || o.natsPort > 65535:
-		return fmt.Errorf("--nats-port %d: must be 1 to 65535, or -1 for any that is free", o.natsPort)
+	case o.natsPort < -1 || o.natsPort > 65535:
+		return fmt.Errorf("--nats-port %d: must be 1 to 65535, or -1 for any that is free, or 0 for none", o.natsPort)
 	case o.nats.url != "" && o.sync.set:
 		return errors.New("--sync is for the embedded server; set sync_interval in the configuration of yours")
 	}
@@ -103,7 +105,7 @@ func (o *gatewayOptions) check() error {
 		}
 	}
 	for flag, n := range map[string]int64{
-		"max-store": o.maxStore, "max-notification": int64(o.stream.cfg.MaxNotification), "duplicates": int64(o.stream.cfg.Duplicates),
+		"drain-delay": int64(o.drainDelay), "max-store": o.maxStore, "max-notification": int64(o.stream.cfg.MaxNotification), "duplicates": int64(o.stream.cfg.Duplicates),
 		"replicas": int64(o.stream.cfg.Replicas), "cursor-replicas": int64(o.stream.cfg.CursorReplicas),
 	} {
 		if n < 0 {
@@ -132,7 +134,7 @@ func (o *gatewayOptions) check() error {
 	if o.tokenCookie != "" && len(o.origins) == 0 {
 		return errors.New("--token-cookie: say with --origin from which pages a cookie is to count")
 	}
-	return delivery.CheckOrigins(o.origins)
+	return errors.Join(o.tls.check(o.listen), o.checkEmbedded(), delivery.CheckOrigins(o.origins))
 }
 
 // A message is the data and its headers. nats-server takes 64 MiB at most, and 1 MiB by default.
@@ -167,6 +169,11 @@ func hostOf(address string) string {
 	return host
 }
 
+func hasPort(address string) bool {
+	_, _, err := net.SplitHostPort(address)
+	return err == nil
+}
+
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
@@ -199,35 +206,4 @@ func (s *syncFlag) Set(value string) error {
 	}
 	s.interval = d
 	return nil
-}
-
-// printHints says what to try next.
-func (o *gatewayOptions) printHints(w io.Writer, address net.Addr, natsURL, key string) {
-	if !o.dev {
-		return
-	}
-	server := ""
-	if !strings.HasSuffix(natsURL, "//127.0.0.1:4222") {
-		server = " --nats " + natsURL
-	}
-	url := ""
-	if address.String() != "127.0.0.1:8080" {
-		url = " --url ws://" + address.String()
-	}
-	fmt.Fprintf(w, `
-Tidings is running.  Demo page: http://%[1]s/
-
-In another terminal:
-  go run ./cmd/tidings listen --token alice%[3]s
-  go run ./cmd/tidings publish alice '{"order":991}'%[2]s
-  go run ./cmd/tidings users%[2]s
-Over HTTP, with this key:
-  export KEY=%[6]s
-  curl -H "Authorization: Bearer $KEY" http://%[1]s/v1/notifications --json '{"to":"alice","data":{"order":991}}'
-With the nats tool:
-  nats%[4]s pub notify.user.alice 'hello'
-  nats%[4]s consumer report NOTIFICATIONS
-
-The token is the user's name. Ctrl-C ends it; notifications stay in %[5]s.
-`, address, server, url, strings.Replace(server, "--nats", "--server", 1), cmp.Or(o.data, natsURL), key)
 }

@@ -62,7 +62,7 @@ func newTown(t *testing.T) *town {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := gateway.Drain(ctx); err != nil {
+		if err := gateway.Drain(ctx, nil); err != nil {
 			t.Error(err)
 		}
 		front.Close()

@@ -19,6 +19,11 @@ type Config struct {
 	Port int    // default 4222; -1: any free port
 	Name string // server name, as the NATS tools show it; default "tidings"
 
+	// InProcess is without a listener: nobody but this process can connect. Host and Port say nothing then.
+	InProcess bool
+	// What clients must say, if anything: a user with a password, or a token. Connect says it.
+	User, Password, Token string
+
 	// SyncInterval is how long an acknowledged publish may be lost to a power failure. 0: fsync before every
 	// acknowledgement; otherwise at least 1 ms, and the store is flushed to disk that often. A crash or a SIGKILL of
 	// this process loses nothing acknowledged either way.
@@ -60,6 +65,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Name == "" {
 		c.Name = "tidings"
+	}
+	if (c.User == "") != (c.Password == "") || c.User != "" && c.Token != "" {
+		return c, errors.New("clients of the embedded server say a user and a password, or a token")
 	}
 	if c.SyncInterval < 0 || (c.SyncInterval > 0 && c.SyncInterval < time.Millisecond) {
 		return c, fmt.Errorf("sync interval %s: must be 0 (before every acknowledgement) or at least 1ms", c.SyncInterval)
@@ -111,6 +119,10 @@ func (c Config) options(maxStore int64) *server.Options {
 		ServerName:             c.Name,
 		Host:                   c.Host,
 		Port:                   c.Port,
+		DontListen:             c.InProcess,
+		Username:               c.User,
+		Password:               c.Password,
+		Authorization:          c.Token,
 		MaxPayload:             c.MaxPayload,
 		NoSigs:                 true, // else the server calls os.Exit on SIGINT and SIGTERM, under our feet
 		JetStream:              true,

@@ -1,5 +1,6 @@
 // Package embedded runs a NATS server with JetStream inside this process: one node, one directory, locked against a
-// second process. It listens on the loopback interface, so that the NATS tools and other programs reach it as any other.
+// second process. It listens on the loopback interface, so that the NATS tools and other programs reach it as any other, or not at
+// all.
 package embedded
 
 import (
@@ -79,7 +80,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		}
 		return nil, err
 	}
-	s.url = clientURL(cfg.Host, s.srv.Addr().(*net.TCPAddr).Port)
+	if !cfg.InProcess {
+		s.url = clientURL(cfg.Host, s.srv.Addr().(*net.TCPAddr).Port)
+	}
 
 	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopWatch = cancel
@@ -118,13 +121,22 @@ func newServer(cfg Config, lock *flock.Flock) (*Server, holding, error) {
 	return s, held, nil
 }
 
-// ClientURL is where clients of this machine reach the server.
+// ClientURL is where clients of this machine reach the server; empty: nowhere.
 func (s *Server) ClientURL() string { return s.url }
 
-// Connect returns a new connection that comes again for ever. It goes over the loopback interface: in-process pipes save
-// 12 µs on a single publish, but halve the rate of deliveries.
+// Connect returns a new connection that comes again for ever, with the server's own credentials. It goes over the loopback interface
+// where there is a listener: in-process pipes save 12 µs on a single publish, but halve the rate of deliveries.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{nats.Name(s.cfg.Name), nats.MaxReconnects(-1)}, opts...)
+	switch {
+	case s.cfg.User != "":
+		opts = append(opts, nats.UserInfo(s.cfg.User, s.cfg.Password))
+	case s.cfg.Token != "":
+		opts = append(opts, nats.Token(s.cfg.Token))
+	}
+	if s.cfg.InProcess {
+		opts = append(opts, nats.InProcessServer(s.srv))
+	}
 	nc, err := nats.Connect(s.url, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)

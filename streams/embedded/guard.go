@@ -51,6 +51,9 @@ func holder(path string) string {
 // checkPort asks for the address before the store is recovered: the server itself would find out at the end, minutes
 // later for a large store, and tell its log only.
 func checkPort(cfg Config) error {
+	if cfg.InProcess {
+		return nil
+	}
 	address := cfg.address()
 	l, err := net.Listen("tcp", address)
 	switch {

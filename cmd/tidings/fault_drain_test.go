@@ -1,0 +1,157 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/tidings-io/tidings/delivery/verify"
+	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// goodbye is how a connection ended.
+type goodbye struct {
+	n      int // so many were made before it
+	at     time.Time
+	goaway wire.Goaway
+	err    error
+}
+
+// silent connects clients that say nothing, and returns how each was ended.
+func (g *gateway) silent(n int) <-chan goodbye {
+	g.t.Helper()
+	ended := make(chan goodbye, n)
+	var waiting sync.WaitGroup
+	g.t.Cleanup(waiting.Wait)
+	for i := range n {
+		ws, _, err := websocket.DefaultDialer.DialContext(g.t.Context(), g.url()+wire.Path, nil)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		g.t.Cleanup(func() { ws.Close() })
+		waiting.Go(func() {
+			end := goodbye{n: i}
+			for end.err == nil {
+				var frame []byte
+				if _, frame, end.err = ws.ReadMessage(); end.err != nil {
+					break
+				}
+				if said, err := wire.Decode(frame); err == nil {
+					if goaway, is := said.(wire.Goaway); is {
+						end.at, end.goaway = time.Now(), goaway
+					}
+				}
+			}
+			ended <- end
+		})
+	}
+	return ended
+}
+
+// A gateway that ends fails its readiness, takes nobody any more, and closes connections one after another, in no order: those too
+// whose clients have not yet said who they are.
+func TestGatewayDrainsAtAPace(t *testing.T) {
+	streamstest.BesideOthers(t)
+	g := runGateway(t, "--dev", "--data", t.TempDir(), "--nats-port", "0", "--auth-within", "10m", "--drain", "10s")
+	admin := g.admin()
+	const n = 200
+	ended := g.silent(n)
+	g.signal(syscall.SIGTERM)
+	ready(t, admin, "draining")
+	response, err := http.Get("http://" + g.listen + wire.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+		t.Errorf("who comes now is told %s %v", response.Status, response.Header)
+	}
+
+	var ends []goodbye
+	for range n {
+		end := <-ended
+		if !websocket.IsCloseError(end.err, int(wire.CloseDraining)) || end.goaway.Code != wire.CloseDraining ||
+			end.goaway.RetryAfter <= 0 || end.goaway.RetryAfter > 2000 {
+			t.Fatalf("a client was told %+v", end)
+		}
+		ends = append(ends, end)
+	}
+	slices.SortFunc(ends, func(a, b goodbye) int { return a.at.Compare(b.at) })
+	if took := ends[n-1].at.Sub(ends[0].at); took < time.Second || took > 8*time.Second {
+		t.Errorf("they were told within %s", took)
+	}
+	if slices.IsSortedFunc(ends, func(a, b goodbye) int { return a.n - b.n }) {
+		t.Error("they were told in the order in which they came")
+	}
+	if code := g.ends(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// The second signal ends what the first would have taken longer for, in the same order: positions are committed.
+func TestGatewayHurries(t *testing.T) {
+	streamstest.BesideOthers(t)
+	server := streamstest.RunProcess(t)
+	g := runGateway(t, "--nats", server.URL(), "--drain-delay", "1h", "--drain", "1h", "--commit-interval", "1h", "--ping", "10m")
+	w := newTown(t, server.URL())
+	users := many("quiet", 5)
+	clients, leave := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}})
+	w.live(clients...)
+	w.uncommitted(users, clients)
+	w.flush(clients...)
+	g.signal(syscall.SIGTERM)
+	ready(t, g.admin(), "draining")
+	c, leaveToo := w.client(verify.ClientConfig{User: "ann", URLs: []string{g.url()}}) // who is sent here nevertheless
+	w.live(append(clients, c)...)
+	if code := g.terminate(longer); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	leave()
+	leaveToo()
+	w.committed(users, clients)
+	if closes := w.log.Stats().Closes[wire.CloseDraining]; closes != len(users)+1 {
+		t.Errorf("%d were told why: %s", closes, w.log.Stats())
+	}
+	w.passes()
+}
+
+// The third signal is not waited for.
+func TestGatewayEndsAtOnce(t *testing.T) {
+	streamstest.BesideOthers(t)
+	server := streamstest.RunProcess(t)
+	proxy := streamstest.RunProxy(t, server.URL())
+	g := runGateway(t, "--nats", proxy.URL(), "--drain", "1h", "--commit-interval", "1h", "--ping", "10m")
+	w := newTown(t, server.URL())
+	users := many("quiet", 2)
+	clients, leave := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}})
+	w.live(clients...)
+	w.uncommitted(users, clients)
+	w.flush(clients...)
+	leave()
+	proxy.Stall() // now there is something to commit, and nobody who answers
+	streamstest.Eventually(t, longer, func() error {
+		_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		select {
+		case <-g.done:
+			return nil
+		case <-time.After(200 * time.Millisecond):
+			return errors.New("it goes on")
+		}
+	})
+	if state := g.cmd.ProcessState.String(); !strings.Contains(state, syscall.SIGTERM.String()) {
+		t.Errorf("it ended with %s", state)
+	}
+	if said := g.said(`"message":"stopping"`); said != 1 {
+		t.Errorf("it said %d times that it stops", said)
+	}
+}

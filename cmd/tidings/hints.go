@@ -1,0 +1,47 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// printHints says what to try next, with clients at the address, and with NATS where others find it, if they do.
+func (o *gatewayOptions) printHints(w io.Writer, address, natsURL, key string) {
+	if !o.dev {
+		return
+	}
+	server := ""
+	if !strings.HasSuffix(natsURL, "//127.0.0.1:4222") {
+		server = " --nats " + natsURL
+	}
+	url := ""
+	if address != "http://127.0.0.1:8080" {
+		url = " --url ws" + strings.TrimPrefix(address, "http")
+	}
+	fmt.Fprintf(w, `
+Tidings is running.  Demo page: %s/
+
+In another terminal:
+  go run ./cmd/tidings listen --token alice%s
+`, address, url)
+	if natsURL != "" {
+		fmt.Fprintf(w, `  go run ./cmd/tidings publish alice '{"order":991}'%[1]s
+  go run ./cmd/tidings users%[1]s
+`, server)
+	}
+	fmt.Fprintf(w, `Over HTTP, with this key:
+  export KEY=%s
+  curl -H "Authorization: Bearer $KEY" %s/v1/notifications --json '{"to":"alice","data":{"order":991}}'
+`, key, address)
+	if natsURL != "" {
+		fmt.Fprintf(w, `With the nats tool:
+  nats%[1]s pub notify.user.alice 'hello'
+  nats%[1]s consumer report NOTIFICATIONS
+`, strings.Replace(server, "--nats", "--server", 1))
+	}
+	fmt.Fprintf(w, `
+The token is the user's name. Ctrl-C ends it; notifications stay in %s.
+`, cmp.Or(o.data, natsURL))
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/tidings-io/tidings/streams/embedded"
+)
+
+// checkEmbedded says what makes no sense for an embedded server, or no safe one.
+func (o *gatewayOptions) checkEmbedded() error {
+	if o.data == "" {
+		return nil
+	}
+	for flag, value := range map[string]string{"creds": o.nats.creds, "nats-ca": o.nats.ca, "nats-cert": o.nats.cert, "nats-key": o.nats.key} {
+		if value != "" {
+			return fmt.Errorf("--%s is for the server of --nats; the embedded one asks for --nats-user and --nats-password, or for --nats-token, if given", flag)
+		}
+	}
+	switch n := o.nats; {
+	case (n.user == "") != (n.password == ""), n.user != "" && n.token != "":
+		return errors.New("--nats-user and --nats-password belong together, and --nats-token stands alone: with --data they are what the embedded server demands")
+	case o.natsPort != 0 && n.user == "" && n.token == "" && !isLoopback(o.natsHost):
+		return fmt.Errorf("--nats-host %s: anybody who reaches it could read and publish everything: demand --nats-user and --nats-password, "+
+			"or --nats-token (better in the environment), or listen on 127.0.0.1", o.natsHost)
+	}
+	return nil
+}
+
+// natsURL is where others find the NATS that we use; empty: nowhere.
+func (o *gatewayOptions) natsURL(nc *nats.Conn) string {
+	if o.nats.url == "" && o.natsPort == 0 {
+		return ""
+	}
+	return redacted(nc.ConnectedUrl())
+}
+
+// startNATS connects to the server named by --nats, once it is there, or starts one in this process.
+func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc *nats.Conn, stop func() error, failed <-chan error, err error) {
+	if o.nats.url != "" {
+		if nc, err = o.nats.await(ctx, "tidings gateway", log); err != nil {
+			return nil, nil, nil, err
+		}
+		return nc, func() error { nc.Close(); return nil }, nil, nil
+	}
+	server, err := embedded.Start(ctx, embedded.Config{
+		Dir: o.data, Host: o.natsHost, Port: o.natsPort, SyncInterval: o.sync.interval, MaxStore: o.maxStore,
+		InProcess: o.natsPort == 0, User: o.nats.user, Password: o.nats.password, Token: o.nats.token,
+		MaxPayload: o.maxPayload(), Logger: log,
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	nc, err = server.Connect(natsOptions("tidings gateway", log)...)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, server.Stop())
+	}
+	stop = func() error {
+		nc.Close()
+		err := server.Stop()
+		if errors.Is(err, embedded.ErrStopping) { // by design, with 1,000 durables and more: what matters is on disk by now
+			log.Info().Err(err).Msg("the embedded NATS server is not waited for any longer")
+			return nil
+		}
+		return err
+	}
+	return nc, stop, server.Failed(), nil
+}
