@@ -48,7 +48,7 @@ var (
 	errNoToken     = problemf(http.StatusUnauthorized, "send an API key: Authorization: Bearer KEY")
 	errOrigin      = problemf(http.StatusForbidden, "pages of this origin may not ask: start the gateway with --origin for it")
 	errNoUserToken = problemf(http.StatusUnauthorized, "send an API key, or the user's own token: Authorization: Bearer KEY")
-	errWrongKey    = problemf(http.StatusUnauthorized, "this API key is not good here: use one that the gateway was started with")
+	errWrongKey    = problemf(http.StatusUnauthorized, "this API key is not good here: use one of those that the gateway has")
 	errOtherUser   = problemf(http.StatusForbidden, "the token is another user's: ask for the notifications of its own, or send an API key")
 	errNATSIsAway  = &problem{
 		Status: http.StatusServiceUnavailable, Detail: "NATS is away: nothing was done, try again in a moment", retryAfter: 2 * time.Second,

@@ -98,6 +98,9 @@ func (g *Gateway) Drain(ctx context.Context, hurry <-chan struct{}) error {
 
 func (g *Gateway) endInTurn(ctx context.Context, there []*session, gone, hurry <-chan struct{}) {
 	began, n, span := time.Now(), len(there), drainSpan(len(there), g.cfg.Drain)
+	if span == 0 { // no time to spread them: what spreads is when they come again
+		return
+	}
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
 	for len(there) > 0 {

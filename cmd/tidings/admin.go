@@ -82,8 +82,7 @@ func (a *admin) routes() http.Handler {
 		}
 		answerHealth(w, []string{"starting"})
 	})
-	mux.HandleFunc("/debug/pprof/", pprof.Index) // the named ones too
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/", pprof.Index) // the named ones too; but no cmdline, which may have a password in it
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
