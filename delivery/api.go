@@ -69,6 +69,9 @@ func (g *Gateway) admit(r *http.Request, user string) error {
 	if user != "" && r.Header.Get("Authorization") == "" {
 		scheme, token = "Bearer", g.cookie(r)
 	}
+	if err := g.notFailing(r.RemoteAddr); err != nil {
+		return err
+	}
 	switch {
 	case user != "" && token == "":
 		return errNoUserToken
@@ -77,11 +80,15 @@ func (g *Gateway) admit(r *http.Request, user string) error {
 	case keys.good(token):
 		return nil
 	case user == "":
+		g.failed(r.RemoteAddr)
 		return errWrongKey
+	}
+	if err := g.mayAsk(r.RemoteAddr); err != nil {
+		return err
 	}
 	question := questionFor(r)
 	question.Token = token
-	identity, err := g.cfg.Auth.Authenticate(r.Context(), question)
+	identity, err := g.authenticate(r.Context(), question)
 	if err != nil {
 		return err
 	}

@@ -106,10 +106,13 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 	if err := g.reachable(); err != nil {
 		return err
 	}
+	if err := g.mayAsk(r.RemoteAddr); err != nil {
+		return err
+	}
 	ctx := r.Context()
 	question := questionFor(r)
 	question.Token, question.Device = token, a.device
-	identity, err := g.cfg.Auth.Authenticate(ctx, question)
+	identity, err := g.authenticate(ctx, question)
 	if err != nil {
 		return err
 	}

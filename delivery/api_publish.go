@@ -43,6 +43,9 @@ func (g *Gateway) postNotifications(w http.ResponseWriter, r *http.Request) erro
 	if err := g.admit(r, ""); err != nil {
 		return err
 	}
+	if err := g.mayPublish(r); err != nil {
+		return err
+	}
 	p, err := g.readPublication(w, r)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ type cork struct {
 	net.Conn
 	pool  *sync.Pool                // of *[]byte
 	until atomic.Pointer[time.Time] // no write is longer, whatever its deadline
+	pace  pace
 
 	mu       sync.Mutex // gorilla answers pings and closes in the reader's goroutine
 	in       bool

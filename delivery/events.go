@@ -50,13 +50,13 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	first.Token = token
 	e := &events{w: w, out: http.NewResponseController(w), endless: strings.Contains(r.Header.Get("Accept"), eventStream)}
-	if !g.all.begin() {
-		e.close(g.closed(), time.Now().Add(goodbye))
+	if err := g.enter(r); err != nil {
+		e.close(closingFor(err), time.Now().Add(goodbye))
 		return nil
 	}
-	defer g.all.done()
 	g.made.Add(1)
 	e.s = newSession(g, e, r)
+	defer func() { g.leave(e.s.request.RemoteAddr, e.s.entered) }()
 	ctx, over := e.s.begin(g.ctx)
 	gone := context.AfterFunc(r.Context(), func() { e.s.cancel(errClientGone) })
 	defer gone()

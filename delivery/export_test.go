@@ -8,3 +8,13 @@ func DecodePublication(body []byte) (users []string, topic string, data []byte, 
 
 // StatusOf is the HTTP status of an error.
 func StatusOf(err error) int { return problemFor(err).Status }
+
+// Inside is how many are in, how many of those were not admitted yet, and from how many addresses they are.
+func (g *Gateway) Inside() (all, unknown, addresses int) {
+	g.gate.mu.Lock()
+	defer g.gate.mu.Unlock()
+	return g.gate.in.all, g.gate.in.unknown, len(g.gate.of)
+}
+
+// Refused is how many were turned away by a limit.
+func (g *Gateway) Refused(kind string) int64 { return g.gate.refused[kind].n.Load() }

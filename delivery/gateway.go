@@ -41,6 +41,7 @@ type Config struct {
 	// TokenCookie names a cookie in which browsers send the token, so that EventSource, which sends no header of one's own, can be a
 	// client. It counts only from pages of Origins and of the same host. Empty: none does.
 	TokenCookie string
+	Limits      Limits // none where they are zero
 
 	AuthWithin   time.Duration // to the client's first frame: 10 s
 	Ping         time.Duration // between the server's pings: 25 s
@@ -61,6 +62,7 @@ type Gateway struct {
 	oddLog   zerolog.Logger // of what others did wrong: a line a minute
 	keys     atomic.Pointer[Keys]
 	hub      *hub
+	gate     *gate
 	upgrader websocket.Upgrader
 	held     sync.Pool // of corks
 	frames   sync.Pool // of *bytes.Buffer, for what clients send
@@ -82,7 +84,7 @@ func New(cfg Config) *Gateway {
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	cfg.ExpiringLead = cmp.Or(cfg.ExpiringLead, time.Minute)
 	cfg.Version = cmp.Or(cfg.Version, "0.0.0")
-	g := &Gateway{cfg: cfg, log: cfg.Logger, hub: newHub(), ready: make(chan struct{})}
+	g := &Gateway{cfg: cfg, log: cfg.Logger, hub: newHub(), gate: newGate(cfg.Limits, cfg.Logger), ready: make(chan struct{})}
 	g.SetKeys(cfg.APIKeys)
 	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	g.all.sessions = map[*session]struct{}{}
@@ -110,6 +112,7 @@ func (g *Gateway) Handler() http.Handler {
 	if g.cfg.Demo {
 		r.Use(localOnly)
 	}
+	r.Use(g.behindProxies)
 	r.Get(wire.Path, g.serveWebSocket)
 	g.routeAPI(r)
 	for path, module := range web.Client() {

@@ -28,17 +28,20 @@ const remembered = time.Minute
 
 func newHub() *hub { return &hub{users: map[string][]*session{}} }
 
-// add enters a session whose authentication began at the given time, unless a disconnect has come meanwhile: then it returns that.
-func (h *hub) add(s *session, since time.Time) (disconnect, bool) {
+// add enters a session whose authentication began at the given time, unless a disconnect has come meanwhile or its user has too many.
+func (h *hub) add(s *session, since time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, d := range h.disconnects {
 		if d.at.After(since) && d.meant(s.cursor) {
-			return d, true
+			return d.closing()
 		}
 	}
+	if most := s.g.cfg.Limits.ConnectionsPerUser; most > 0 && len(h.users[s.cursor.User]) >= most {
+		return s.g.refuse(limitConnectionsPerUser, s.request.RemoteAddr)
+	}
 	h.users[s.cursor.User] = append(h.users[s.cursor.User], s)
-	return disconnect{}, false
+	return nil
 }
 
 func (h *hub) remove(s *session) {

@@ -48,7 +48,7 @@ func (s *session) renew(ctx context.Context, token string) error {
 	}
 	request := s.request
 	request.Token, request.Renew = token, true
-	identity, err := s.g.cfg.Auth.Authenticate(ctx, request)
+	identity, err := s.g.authenticate(ctx, request)
 	var refusal *auth.Refusal
 	switch {
 	case errors.Is(err, auth.ErrUnavailable), errors.As(err, &refusal) && refusal.RetryAfter > 0:

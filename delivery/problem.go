@@ -60,6 +60,7 @@ func problemFor(err error) *problem {
 		p = problemf(http.StatusForbidden, "the token is refused: %s", c.reason)
 	case wire.CloseTooMany:
 		p = problemf(http.StatusTooManyRequests, "%s: try again later", c.reason)
+		p.retryAfter = max(time.Second, c.retry())
 	case wire.CloseUnavailable, wire.CloseStreamReplaced, wire.CloseDraining:
 		p = problemf(http.StatusServiceUnavailable, "%s: try again in a moment", c.reason)
 		p.retryAfter = max(time.Second, c.retry())

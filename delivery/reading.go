@@ -48,6 +48,7 @@ func (c *socket) readFrame(ctx context.Context, g *Gateway, within time.Duration
 	if err != nil {
 		return nil, lost(ctx, err)
 	}
+	c.pace.charge(frameCosts)
 	if kind != websocket.TextMessage {
 		return nil, fmt.Errorf("%w: send text, not binary", wire.ErrBadFrame)
 	}

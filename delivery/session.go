@@ -144,7 +144,7 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 	request := s.request
 	request.Token = first.Token
 	request.Device = first.Device
-	identity, err := s.g.cfg.Auth.Authenticate(ctx, request)
+	identity, err := s.g.authenticate(ctx, request)
 	if err != nil {
 		return identity, err
 	}
@@ -159,10 +159,11 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 		return identity, err
 	}
 	s.epoch = s.mark.Epoch
-	if d, meanwhile := s.g.hub.add(s, asked); meanwhile {
-		return identity, d.closing()
+	if err := s.g.hub.add(s, asked); err != nil {
+		return identity, err
 	}
 	s.entered = true
+	s.g.gate.admit(addressOf(request.RemoteAddr))
 	return identity, nil
 }
 

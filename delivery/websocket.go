@@ -22,29 +22,33 @@ type socket struct {
 }
 
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	if !g.all.begin() {
-		writeProblem(w, g.closed())
+	if !g.allowed(r) { // to the page a browser says no more than that it failed
+		g.oddLog.Warn().Str("origin", r.Header.Get("Origin")).Msg("a page of this origin was refused: start the gateway with --origin for it")
+		writeProblem(w, errOrigin)
+		return
+	}
+	if err := g.enter(r); err != nil {
+		writeProblem(w, err)
 		return
 	}
 	corked := &corking{ResponseWriter: w, pool: &g.held}
 	ws, err := g.upgrader.Upgrade(corked, r, nil)
 	if err != nil { // the client has its answer
-		g.all.done()
-		if !g.allowed(r) { // to the page a browser says no more than that it failed
-			g.oddLog.Warn().Str("origin", r.Header.Get("Origin")).Msg("a page of this origin was refused: start the gateway with --origin for it")
-		}
+		g.leave(r.RemoteAddr, false)
 		g.log.Debug().Err(err).Str("remote", r.RemoteAddr).Str("origin", r.Header.Get("Origin")).Msg("not upgraded")
 		return
 	}
 	g.made.Add(1)
 	c := &socket{cork: corked.cork, ws: ws, offered: len(websocket.Subprotocols(r)) > 0, cookie: g.cookie(r)}
-	c.serve(g.ctx, newSession(g, c, r), g.all.done)
+	s := newSession(g, c, r)
+	c.serve(g.ctx, s, func() { s.g.leave(s.request.RemoteAddr, s.entered) })
 }
 
 // serve admits the client and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It
 // returns once they have begun, or the client was refused; done is called at the connection's end.
 func (c *socket) serve(ctx context.Context, s *session, done func()) {
 	ctx, over := s.begin(ctx)
+	c.throttle(s.g, ctx.Done())
 	if err := c.admit(ctx, s); err != nil {
 		over(err)
 		done()
@@ -85,7 +89,11 @@ func (c *socket) admit(ctx context.Context, s *session) error {
 	}
 	first.Token = cmp.Or(first.Token, c.cookie)
 	c.cookie = ""
-	return s.open(ctx, first)
+	if err := s.open(ctx, first); err != nil {
+		return err
+	}
+	c.trust(s.g)
+	return nil
 }
 
 func (c *socket) write(frame []byte, _ uint64) error {
@@ -120,8 +128,11 @@ func (c *socket) close(why *closing, until time.Time) {
 		_ = half.CloseWrite()
 	}
 	_ = c.SetReadDeadline(until)
-	_, _ = io.Copy(io.Discard, c.Conn)
+	_, _ = io.CopyN(io.Discard, c.Conn, discardMost)
 }
+
+// discardMost of what a client sends before it has heard of its end: who floods is not read for longer.
+const discardMost = 1 << 20
 
 // shorten cuts a close frame's reason to the 123 bytes of RFC 6455, 5.5.1, between characters.
 func shorten(reason string) string {

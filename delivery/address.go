@@ -1,0 +1,58 @@
+package delivery
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// addressOf is the address that limits count for a client: of an IPv6 address the first 64 bits, since whoever has one of them has all.
+// It is the zero Addr where the client has none.
+func addressOf(remote string) netip.Addr {
+	a, ok := parseAddress(remote)
+	if !ok || a.Is4() {
+		return a
+	}
+	p, _ := a.Prefix(64) // of IPv6 never fails
+	return p.Addr()
+}
+
+// parseAddress reads an address with or without a port.
+func parseAddress(text string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		withPort, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		a = withPort.Addr()
+	}
+	return a.Unmap().WithZone(""), true
+}
+
+// behindProxies has requests come from whom the trusted proxies say: for limits, for the log and for the backend.
+func (g *Gateway) behindProxies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.RemoteAddr = clientAddress(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), g.gate.limits.TrustedProxies)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// clientAddress goes from the peer along X-Forwarded-For, from right to left, as long as each is a trusted proxy: only those are believed what
+// they have added. The client is the first who is none, or the last before what cannot be read.
+func clientAddress(peer string, forwarded []string, proxies []netip.Prefix) string {
+	trusted := func(address string) bool {
+		a, ok := parseAddress(address)
+		return ok && slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	chain := strings.Split(strings.Join(forwarded, ","), ",")
+	for trusted(peer) && len(chain) > 0 {
+		before, ok := parseAddress(strings.TrimSpace(chain[len(chain)-1]))
+		if !ok {
+			break
+		}
+		peer, chain = before.String(), chain[:len(chain)-1]
+	}
+	return peer
+}

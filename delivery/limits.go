@@ -1,0 +1,175 @@
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery/wire"
+)
+
+// Limits say who gets in, and how much of one there may be. Zero fields mean no limit; DefaultLimits are what a gateway on the internet wants. An
+// address is one of IPv4, or 64 bits of one of IPv6, which is what a customer has. Where a rate is a number a second, ten seconds of it may
+// come at once.
+type Limits struct {
+	// Connections in all, by WebSocket and for server-sent events: past them 503. It has no default: it depends on the files that the
+	// process may open.
+	Connections int
+	// ConnectionsPerAddress, past which 429. Default 2,000: the staff of a large company behind one address, at some 18 KiB for each.
+	ConnectionsPerAddress int
+	// ConnectionsPerUser, past which 4529, or 429. Default 100, since tabs count one by one; more is a client that leaks them.
+	ConnectionsPerUser int
+	// Unauthenticated connections, for which no token has been admitted yet, in all: past them 503. Default 10,000, some 300 MB of memory.
+	// Clients that come back to a gateway all at once are such, as long as the backend is slow to answer.
+	Unauthenticated int
+	// UnauthenticatedPerAddress, past which 429. Default 500: who says nothing holds one for 10 s, and a company that comes back all at
+	// once has as many for a moment.
+	UnauthenticatedPerAddress int
+
+	// ConnectRate is how many connections an address may begin a second, and requests with a user's token, which ask the backend as those
+	// do: past them 429. Default 100: a burst of 1,000 for a company or a load test, and a thirtieth of a core for an abuser.
+	ConnectRate float64
+	// FailedAuthRate is how many tokens and API keys of an address may be refused a second: past that 429, and nobody is asked. Default 5:
+	// 50 at once where a deployment was wrong, and nothing that guesses a token.
+	FailedAuthRate float64
+	// SendRate is how many bytes a second a WebSocket client is read, and each frame counts for 128 more. Who sends faster is read no
+	// faster; nothing is lost. Default 16,384: about 100 acknowledgements a second, and 1,000 at once. Ours gather 16 into one.
+	SendRate int
+	// PublishRate is how many requests to publish an API key may make a second: past them 429. Default none: a key is a backend's.
+	PublishRate float64
+
+	// TrustedProxies may say in X-Forwarded-For whose requests they pass on. Of everybody else the header is ignored.
+	TrustedProxies []netip.Prefix
+}
+
+// DefaultLimits are those that Limits tells.
+func DefaultLimits() Limits {
+	return Limits{
+		ConnectionsPerAddress: 2000, ConnectionsPerUser: 100, Unauthenticated: 10_000, UnauthenticatedPerAddress: 500,
+		ConnectRate: 100, FailedAuthRate: 5, SendRate: 16 << 10,
+	}
+}
+
+// Kinds of limits, as they are logged and counted.
+const (
+	limitConnections               = "connections"
+	limitConnectionsPerAddress     = "connections_per_address"
+	limitConnectionsPerUser        = "connections_per_user"
+	limitUnauthenticated           = "unauthenticated"
+	limitUnauthenticatedPerAddress = "unauthenticated_per_address"
+	limitConnectRate               = "connect_rate"
+	limitFailedAuthRate            = "failed_auth_rate"
+	limitPublishRate               = "publish_rate"
+)
+
+// limitReasons are what a client is told.
+var limitReasons = map[string]string{
+	limitConnections:               "this gateway has as many connections as it takes",
+	limitConnectionsPerAddress:     "too many connections from this address",
+	limitConnectionsPerUser:        "too many connections of this user",
+	limitUnauthenticated:           "too many connections wait to be authenticated",
+	limitUnauthenticatedPerAddress: "too many connections from this address wait to be authenticated",
+	limitConnectRate:               "too many connections or requests a second from this address",
+	limitFailedAuthRate:            "too many tokens or keys from this address were refused",
+	limitPublishRate:               "too many requests to publish a second with this key",
+}
+
+// limitFor is how one who is past a limit is turned away.
+func limitFor(kind string) *closing {
+	c := &closing{code: wire.CloseTooMany, reason: limitReasons[kind], retryAfter: 2 * time.Second, spread: 8 * time.Second}
+	switch kind {
+	case limitConnections, limitUnauthenticated: // which is no fault of this client
+		c.code = wire.CloseUnavailable
+	case limitConnectionsPerUser: // that does not pass by itself
+		c.retryAfter, c.spread = 30*time.Second, 15*time.Second
+	}
+	return c
+}
+
+// refuse turns somebody away. Every refusal by a limit goes through limited.
+func (g *Gateway) refuse(kind, remote string) error {
+	g.limited(kind, remote)
+	return limitFor(kind)
+}
+
+// limited counts a refusal by its kind, and logs one of a kind a minute.
+func (g *Gateway) limited(kind, remote string) {
+	of := g.gate.refused[kind]
+	event := of.log.Warn().Str("limit", kind).Str("remote", remote).Int64("so_far", of.n.Add(1))
+	event.Msg("turned away: raise the limit if this was no abuse; if all clients have the address of a proxy, name it with --trusted-proxy")
+}
+
+// enter lets a connection in, or says why not; nothing has been asked of NATS by then. Leave is to be called at its end.
+func (g *Gateway) enter(r *http.Request) error {
+	if !g.all.begin() {
+		return g.closed()
+	}
+	err := g.mayAsk(r.RemoteAddr)
+	if err == nil {
+		if kind := g.gate.enter(addressOf(r.RemoteAddr)); kind != "" {
+			err = g.refuse(kind, r.RemoteAddr)
+		}
+	}
+	if err != nil {
+		g.all.done()
+	}
+	return err
+}
+
+// leave gives back what enter took, and known what being known did.
+func (g *Gateway) leave(remote string, known bool) {
+	g.gate.leave(addressOf(remote), known)
+	g.all.done()
+}
+
+// mayAsk says why a client may not be asked about now, or counts it as one who is.
+func (g *Gateway) mayAsk(remote string) error {
+	if err := g.notFailing(remote); err != nil {
+		return err
+	}
+	if !g.gate.connects.take(addressOf(remote)) {
+		return g.refuse(limitConnectRate, remote)
+	}
+	return nil
+}
+
+// notFailing refuses an address that brought too many bad tokens and keys, whatever it brings now: it could guess on otherwise.
+func (g *Gateway) notFailing(remote string) error {
+	if g.gate.failures.empty(addressOf(remote)) {
+		return g.refuse(limitFailedAuthRate, remote)
+	}
+	return nil
+}
+
+// failed counts a bad token or key.
+func (g *Gateway) failed(remote string) { g.gate.failures.take(addressOf(remote)) }
+
+// authenticate asks the backend whose a token is. What is asked meanwhile for the same address it cannot count before the answer: so many as
+// the limits on connections and their rate allow.
+func (g *Gateway) authenticate(ctx context.Context, request auth.Request) (auth.Identity, error) {
+	if !request.Renew { // who was admitted is not to suffer from others behind the address
+		if err := g.notFailing(request.RemoteAddr); err != nil {
+			return auth.Identity{}, err
+		}
+	}
+	identity, err := g.cfg.Auth.Authenticate(ctx, request)
+	var refusal *auth.Refusal
+	if errors.As(err, &refusal) && refusal.RetryAfter == 0 {
+		g.failed(request.RemoteAddr)
+	}
+	return identity, err
+}
+
+// mayPublish counts a request to publish by its key, which is good.
+func (g *Gateway) mayPublish(r *http.Request) error {
+	_, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !g.gate.publications.take(sha256.Sum256([]byte(key))) {
+		return g.refuse(limitPublishRate, r.RemoteAddr)
+	}
+	return nil
+}

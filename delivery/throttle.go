@@ -1,0 +1,76 @@
+package delivery
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// frameCosts is what a frame counts for beside its bytes: it takes us longer to handle than to read.
+const frameCosts = 128
+
+// readAtOnce bounds what a client can owe.
+const readAtOnce = 4 << 10
+
+// pace is how fast a client is read: what has been read is paid for before more is. It counts at the socket, beneath gorilla, which reads pings, pongs and empty
+// fragments without a word. Only the reader uses it.
+type pace struct {
+	bucket *rate.Limiter // nil: as fast as it sends
+	paid   time.Time     // when what was read will be; zero: it is
+	over   <-chan struct{}
+}
+
+// charge counts what a client has sent.
+func (p *pace) charge(n int) {
+	if p.bucket == nil {
+		return
+	}
+	now := time.Now()
+	if debt := p.bucket.ReserveN(now, n).DelayFrom(now); debt > 0 {
+		p.paid = now.Add(debt)
+	}
+}
+
+// wait waits until all is paid for, or the session is over.
+func (p *pace) wait() {
+	if p.paid.IsZero() {
+		return
+	}
+	timer := time.NewTimer(time.Until(p.paid))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.over:
+	}
+	p.paid = time.Time{}
+}
+
+// Read is for gorilla.
+func (c *cork) Read(p []byte) (int, error) {
+	c.pace.wait()
+	n, err := c.Conn.Read(p[:min(len(p), readAtOnce)])
+	c.pace.charge(n)
+	return n, err
+}
+
+// throttle bounds how fast the client is read, until the session is over. Before it is admitted it has a token to send, and a few frames:
+// or who comes again and again could send a burst each time.
+func (c *socket) throttle(g *Gateway, over <-chan struct{}) {
+	if g.gate.limits.SendRate <= 0 {
+		return
+	}
+	c.pace.over = over
+	c.pace.bucket = rate.NewLimiter(rate.Limit(g.gate.limits.SendRate), int(2*max(g.cfg.MaxFrame, readAtOnce)))
+	pong := c.ws.PingHandler()
+	c.ws.SetPingHandler(func(data string) error {
+		c.pace.charge(frameCosts)
+		return pong(data)
+	})
+}
+
+// trust lets an admitted client send a burst.
+func (c *socket) trust(g *Gateway) {
+	if c.pace.bucket != nil {
+		c.pace.bucket = rate.NewLimiter(c.pace.bucket.Limit(), max(10*g.gate.limits.SendRate, c.pace.bucket.Burst()))
+	}
+}
