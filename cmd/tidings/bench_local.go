@@ -40,7 +40,7 @@ func (c *children) remove() { _ = os.RemoveAll(c.dir) }
 
 // gateway starts a gateway with NATS embedded.
 func (c *children) gateway(ctx context.Context, needs bench.Needs) (*bench.Server, error) {
-	args := []string{"gateway", "--nats-port", "-1", "--sync", c.sync.String()}
+	args := append([]string{"gateway", "--nats-port", "-1", "--sync", c.sync.String()}, noLimitsPerAddress()...)
 	if needs.Tail > 0 {
 		args = append(args, "--tail", strconv.FormatInt(needs.Tail, 10))
 	}
@@ -52,7 +52,7 @@ func (c *children) gateway(ctx context.Context, needs bench.Needs) (*bench.Serve
 		return nil, err
 	}
 	server.Beside = func(ctx context.Context) (*bench.Server, error) {
-		beside, _, err := c.start(ctx, append([]string{"gateway", "--nats", at.NATS}, listening()...))
+		beside, _, err := c.start(ctx, append([]string{"gateway", "--nats", at.NATS}, slices.Concat(noLimitsPerAddress(), listening())...))
 		return beside, err
 	}
 	return server, nil

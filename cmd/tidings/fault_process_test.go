@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -43,7 +44,7 @@ func launchGateway(t *testing.T, args ...string) *gateway {
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(streamstest.FreePort(t)))
 	g := &gateway{
 		t: t, listen: listen, log: filepath.Join(t.TempDir(), "gateway.log"),
-		args: append([]string{"gateway", "--listen", listen, "--admin-listen", "127.0.0.1:0"}, args...),
+		args: slices.Concat([]string{"gateway", "--listen", listen, "--admin-listen", "127.0.0.1:0"}, noLimitsPerAddress(), args),
 	}
 	t.Cleanup(func() {
 		g.kill()

@@ -89,7 +89,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
-		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey,
+		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey, Limits: o.limits.limits(o.dev),
 		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log,
 	})
 	keys.use = gateway.SetKeys

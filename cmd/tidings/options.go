@@ -21,6 +21,7 @@ type gatewayOptions struct {
 	nats   natsFlags
 	tls    tlsFlags
 	stream streamFlags
+	limits limitFlags
 
 	dev            bool
 	listen         string
@@ -74,6 +75,7 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.ping, "ping", 25*time.Second, "between pings to clients")
 	flags.DurationVar(&o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown; few take less, a second signal hurries")
 	flags.DurationVar(&o.drainDelay, "drain-delay", 0, "before that, with /readyz failing, for load balancers to notice")
+	o.limits.add(flags)
 	o.log.add(flags)
 }
 
@@ -134,7 +136,7 @@ func (o *gatewayOptions) check() error {
 	if o.tokenCookie != "" && len(o.origins) == 0 {
 		return errors.New("--token-cookie: say with --origin from which pages a cookie is to count")
 	}
-	return errors.Join(o.tls.check(o.listen), o.checkEmbedded(), delivery.CheckOrigins(o.origins))
+	return errors.Join(o.tls.check(o.listen), o.checkEmbedded(), o.limits.check(), delivery.CheckOrigins(o.origins))
 }
 
 // A message is the data and its headers. nats-server takes 64 MiB at most, and 1 MiB by default.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tidings-io/tidings/delivery"
+)
+
+// limitFlags say who gets in, and how much.
+type limitFlags struct {
+	cfg     delivery.Limits
+	proxies []string
+}
+
+func (l *limitFlags) add(flags *pflag.FlagSet) {
+	d := delivery.DefaultLimits()
+	flags.IntVar(&l.cfg.Connections, "max-connections", 0, "connections in all (default: as many as the limit on open files allows)")
+	flags.IntVar(&l.cfg.ConnectionsPerAddress, "max-connections-per-address", d.ConnectionsPerAddress,
+		"connections from an address, of IPv6 from 64 bits of one; of this and the next, 0 is any number")
+	flags.IntVar(&l.cfg.ConnectionsPerUser, "max-connections-per-user", d.ConnectionsPerUser, "connections of a user to this gateway")
+	flags.IntVar(&l.cfg.Unauthenticated, "max-unauthenticated", d.Unauthenticated, "connections whose token has not been admitted yet, in all")
+	flags.IntVar(&l.cfg.UnauthenticatedPerAddress, "max-unauthenticated-per-address", d.UnauthenticatedPerAddress, "such connections from an address")
+	flags.Float64Var(&l.cfg.ConnectRate, "connect-rate", d.ConnectRate,
+		"connections a second from an address, and requests with a user's token; of all rates ten seconds may come at once")
+	flags.Float64Var(&l.cfg.FailedAuthRate, "failed-auth-rate", d.FailedAuthRate, "tokens and API keys a second from an address that may be refused before nobody is asked")
+	flags.IntVar(&l.cfg.SendRate, "send-rate", d.SendRate, "bytes a second that a client is read, each frame being 128 more; nothing of what comes faster is lost")
+	flags.Float64Var(&l.cfg.PublishRate, "publish-rate", d.PublishRate, "requests a second to publish with an API key (default any number)")
+	flags.StringArrayVar(&l.proxies, "trusted-proxy", nil, "address, or network such as 10.0.0.0/8, of proxies that say in X-Forwarded-For whose requests they pass on; repeat for more")
+}
+
+// noLimitsPerAddress are the flags of a gateway whose clients are all on one machine.
+func noLimitsPerAddress() []string {
+	return []string{"--max-connections-per-address", "0", "--max-unauthenticated-per-address", "0", "--connect-rate", "0", "--failed-auth-rate", "0"}
+}
+
+func (l *limitFlags) check() error {
+	for flag, n := range map[string]float64{
+		"max-connections": float64(l.cfg.Connections), "max-connections-per-address": float64(l.cfg.ConnectionsPerAddress),
+		"max-connections-per-user": float64(l.cfg.ConnectionsPerUser), "max-unauthenticated": float64(l.cfg.Unauthenticated),
+		"max-unauthenticated-per-address": float64(l.cfg.UnauthenticatedPerAddress), "connect-rate": l.cfg.ConnectRate,
+		"failed-auth-rate": l.cfg.FailedAuthRate, "send-rate": float64(l.cfg.SendRate), "publish-rate": l.cfg.PublishRate,
+	} {
+		if !(n >= 0) {
+			return fmt.Errorf("--%s: must not be negative", flag)
+		}
+	}
+	if least := 4 << 10; l.cfg.SendRate != 0 && l.cfg.SendRate < least { // or who waits for its turn would count as silent
+		return fmt.Errorf("--send-rate %d: at least %d, or 0 for any", l.cfg.SendRate, least)
+	}
+	l.cfg.TrustedProxies = nil
+	for _, proxy := range l.proxies {
+		network, err := netip.ParsePrefix(proxy)
+		if address, wrong := netip.ParseAddr(proxy); wrong == nil {
+			network, err = address.WithZone("").Prefix(address.BitLen())
+		}
+		if err != nil {
+			return fmt.Errorf("--trusted-proxy %q: name an address, or a network such as 10.0.0.0/8", proxy)
+		}
+		l.cfg.TrustedProxies = append(l.cfg.TrustedProxies, network)
+	}
+	return nil
+}
+
+// limits are what the flags say; with --dev everything is on this machine, and there are none for an address.
+func (l *limitFlags) limits(dev bool) delivery.Limits {
+	cfg := l.cfg
+	if dev {
+		cfg.ConnectionsPerAddress, cfg.UnauthenticatedPerAddress, cfg.ConnectRate, cfg.FailedAuthRate = 0, 0, 0, 0
+	}
+	if files, known := fileLimit(); cfg.Connections == 0 && known {
+		cfg.Connections = connectionsWithin(files)
+	}
+	return cfg
+}
+
+// connectionsWithin leaves of the files that may be open some for NATS, its store and whoever has not been let in yet: an eighth, and 100.
+func connectionsWithin(files uint64) int {
+	files = min(files, 1<<30)
+	return int(max(files-files/8, 101) - 100)
+}
