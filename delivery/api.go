@@ -160,7 +160,7 @@ func (g *Gateway) allowCORS(w http.ResponseWriter, r *http.Request) bool {
 func (g *Gateway) preflight(method, headers string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !g.allowCORS(w, r) {
-			writeProblem(w, errOrigin)
+			writeProblem(w, g.refusedOrigin(r))
 			return
 		}
 		w.Header().Set("Access-Control-Allow-Methods", method)

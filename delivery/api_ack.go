@@ -17,7 +17,7 @@ var errNoCredential = problemf(http.StatusUnauthorized, "send your token: Author
 // address, which is written into logs.
 func (g *Gateway) credential(r *http.Request) (string, error) {
 	if !g.allowed(r) {
-		return "", errOrigin
+		return "", g.refusedOrigin(r)
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") && token != "" {
@@ -133,6 +133,7 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 	if _, err := g.cfg.Cursors.Attach(ctx, id, mark, mark.Last); err != nil {
 		return err
 	}
+	g.metrics.acksHTTP.Inc()
 	g.cfg.Cursors.Ack(id, mark.Epoch, a.seq)
 	g.hub.each(id, mark.Epoch, func(s *session) { raise(&s.posted, a.seq) })
 	g.cfg.Cursors.Detach(id, mark.Epoch)

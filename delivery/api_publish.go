@@ -72,6 +72,7 @@ func (g *Gateway) report(w http.ResponseWriter, p publication, stored []streams.
 	var first error
 	failed := 0
 	for _, s := range stored {
+		g.metrics.publication(s)
 		one := result{User: s.User, Topic: p.topic}
 		if s.Err == nil {
 			one.Seq, one.Duplicate = s.Seq, &s.Duplicate

@@ -63,6 +63,7 @@ type Gateway struct {
 	keys     atomic.Pointer[Keys]
 	hub      *hub
 	gate     *gate
+	metrics  *metrics
 	upgrader websocket.Upgrader
 	held     sync.Pool // of corks
 	frames   sync.Pool // of *bytes.Buffer, for what clients send
@@ -84,8 +85,12 @@ func New(cfg Config) *Gateway {
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	cfg.ExpiringLead = cmp.Or(cfg.ExpiringLead, time.Minute)
 	cfg.Version = cmp.Or(cfg.Version, "0.0.0")
-	g := &Gateway{cfg: cfg, log: cfg.Logger, hub: newHub(), gate: newGate(cfg.Limits, cfg.Logger), ready: make(chan struct{})}
+	g := &Gateway{
+		cfg: cfg, log: cfg.Logger, hub: newHub(), gate: newGate(cfg.Limits, cfg.Logger), metrics: newMetrics(cfg.Version), ready: make(chan struct{}),
+	}
 	g.SetKeys(cfg.APIKeys)
+	g.metrics.watch(g)
+	g.cfg.Auth = countedAuth{cfg.Auth, g.metrics}
 	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	g.all.sessions = map[*session]struct{}{}
 	g.ctx, g.end = context.WithCancelCause(context.Background())
@@ -139,6 +144,13 @@ func (g *Gateway) allowed(r *http.Request) bool {
 	}
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// refusedOrigin tells a page of another origin no, and the log for whom: to the page a browser says no more than that it failed.
+func (g *Gateway) refusedOrigin(r *http.Request) error {
+	g.metrics.limited(limitOrigin)
+	g.oddLog.Warn().Str("origin", r.Header.Get("Origin")).Msg("a page of this origin was refused: start the gateway with --origin for it")
+	return errOrigin
 }
 
 // CheckOrigins says what is wrong with a list for Config.Origins.

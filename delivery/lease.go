@@ -63,6 +63,7 @@ func (s *session) renew(ctx context.Context, token string) error {
 		return err
 	}
 	s.setLease(identity)
+	s.renewals++
 	if err := s.tell(ctx, sources); err != nil {
 		return err
 	}

@@ -65,6 +65,10 @@ const (
 	limitConnectRate               = "connect_rate"
 	limitFailedAuthRate            = "failed_auth_rate"
 	limitPublishRate               = "publish_rate"
+
+	// Which are none of Limits.
+	limitOrigin   = "origin"
+	limitDraining = "draining"
 )
 
 // limitReasons are what a client is told.
@@ -99,6 +103,7 @@ func (g *Gateway) refuse(kind, remote string) error {
 
 // limited counts a refusal by its kind, and logs one of a kind a minute.
 func (g *Gateway) limited(kind, remote string) {
+	g.metrics.limited(kind)
 	of := g.gate.refused[kind]
 	event := of.log.Warn().Str("limit", kind).Str("remote", remote).Int64("so_far", of.n.Add(1))
 	event.Msg("turned away: raise the limit if this was no abuse; if all clients have the address of a proxy, name it with --trusted-proxy")
@@ -107,6 +112,7 @@ func (g *Gateway) limited(kind, remote string) {
 // enter lets a connection in, or says why not; nothing has been asked of NATS by then. Leave is to be called at its end.
 func (g *Gateway) enter(r *http.Request) error {
 	if !g.all.begin() {
+		g.metrics.limited(limitDraining)
 		return g.closed()
 	}
 	err := g.mayAsk(r.RemoteAddr)

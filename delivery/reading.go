@@ -25,6 +25,7 @@ func (c *socket) readLoop(ctx context.Context, s *session) error {
 			if f.Seq > s.sent.Load() {
 				err = s.tell(ctx, wire.Error{Code: wire.ErrorBadAck, Message: fmt.Sprintf("%d lies beyond what was sent", f.Seq)})
 			} else if raise(&s.acked, f.Seq) {
+				s.g.metrics.acks.Inc()
 				s.g.cfg.Cursors.Ack(s.cursor, s.epoch, f.Seq)
 			}
 		case wire.Renew:

@@ -59,6 +59,8 @@ type session struct {
 	poked chan struct{}
 
 	endBy time.Time // set when the session is cancelled: until then the client may take what is left
+
+	account // owned by the writer, once there is one, unless it says otherwise
 }
 
 // line is how a session reaches its client. But for interrupt one goroutine uses it at a time.
@@ -82,9 +84,11 @@ type line interface {
 const goodbye = time.Second
 
 func newSession(g *Gateway, line line, r *http.Request) *session {
-	return &session{
+	s := &session{
 		g: g, line: line, request: questionFor(r), began: time.Now(), control: make(chan any, 4), poked: make(chan struct{}, 1),
 	}
+	s.opened()
+	return s
 }
 
 // questionFor is what the backend is told of a client when it is asked about its token.
@@ -145,6 +149,7 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 	request.Token = first.Token
 	request.Device = first.Device
 	identity, err := s.g.authenticate(ctx, request)
+	s.authTook = time.Since(asked)
 	if err != nil {
 		return identity, err
 	}
@@ -254,18 +259,17 @@ func (s *session) carry() {
 
 // finish tells the client why, unless it was the client who ended it, and the log.
 func (s *session) finish(err error) {
-	event := s.about(s.g.log.Info()).Dur("lasted", time.Since(s.began)).Uint64("delivered", s.delivered).Uint64("acked", s.acked.Load())
 	var theirs *websocket.CloseError
 	switch {
-	case errors.As(err, &theirs):
-		event.Int("code", theirs.Code).Str("by", "client").Msg("closed")
+	case errors.As(err, &theirs) && theirs.Code != websocket.CloseAbnormalClosure:
+		s.ended(theirs.Code, byClient, theirs)
 		s.line.close(nil, s.endBy)
 	case errors.Is(err, errClientGone):
-		event.Str("by", "network").Msg("closed")
+		s.ended(websocket.CloseAbnormalClosure, byNetwork, err)
 		s.line.close(nil, time.Now())
 	default:
 		c := closingFor(err)
-		event.Int("code", int(c.code)).AnErr("cause", err).Str("by", "gateway").Msg("closed")
+		s.ended(int(c.code), byGateway, err)
 		s.release(c)
 		s.line.close(c, s.endBy)
 	}

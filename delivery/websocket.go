@@ -22,9 +22,8 @@ type socket struct {
 }
 
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	if !g.allowed(r) { // to the page a browser says no more than that it failed
-		g.oddLog.Warn().Str("origin", r.Header.Get("Origin")).Msg("a page of this origin was refused: start the gateway with --origin for it")
-		writeProblem(w, errOrigin)
+	if !g.allowed(r) {
+		writeProblem(w, g.refusedOrigin(r))
 		return
 	}
 	if err := g.enter(r); err != nil {

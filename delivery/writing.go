@@ -98,6 +98,9 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	if n := len(w.entries); n > 0 {
 		w.caughtUp = false
 		w.lastMsg = w.entries[n-1].Seq // the position is behind it, written or not
+		if w.live && w.oldest == 0 {
+			w.oldest = w.entries[0].Time.UnixNano()
+		}
 	}
 	if purged {
 		if err := w.writePurged(at); err != nil {
@@ -271,8 +274,12 @@ func (s *session) write(f wire.Frame) error {
 	switch f := f.(type) {
 	case wire.Ready:
 		position = f.After
+		s.noteReady(f)
+	case wire.Gap:
+		s.noteGap(f.Reason)
 	case wire.Live:
 		position = f.Seq
+		s.noteLive()
 	case wire.Ping:
 		position = f.Seq
 	}
@@ -281,7 +288,8 @@ func (s *session) write(f wire.Frame) error {
 
 // flush sends what was written. After the lease's end nothing is sent but the rest of a frame that was begun before.
 func (s *session) flush() error {
-	if s.line.holding() == 0 {
+	held := s.line.holding()
+	if held == 0 {
 		return nil
 	}
 	now, slack := time.Now(), time.Second
@@ -296,6 +304,7 @@ func (s *session) flush() error {
 	}
 	switch err := s.line.flush(deadline, slack); {
 	case err == nil:
+		s.noteFlush(held)
 		return nil
 	case isTimeout(err) && lease.over(time.Now()):
 		return errLeaseExpired

@@ -195,6 +195,7 @@ func (t *Tail) coldReads(ctx context.Context) {
 		if w == nil {
 			return
 		}
+		began, done := time.Now(), ColdRead{Readers: 1}
 		for i, subject := range w.subjects {
 			if !w.wanted[i] || w.withdrawn.Load() {
 				continue
@@ -202,11 +203,14 @@ func (t *Tail) coldReads(ctx context.Context) {
 			b := &batch{}
 			b.msgs, b.more, b.hole, b.err = t.readProven(ctx, subject, w.after[i], w.upTo, coldBatch, w.epoch)
 			w.batches[i] = b
+			done.Messages += len(b.msgs)
 			if b.err != nil {
+				done.Failed = true
 				break
 			}
 		}
 		close(w.given)
+		t.coldReadDone(done, began)
 	}
 }
 

@@ -44,6 +44,8 @@ type Cursors struct {
 	limit *rate.Limiter
 	slots chan struct{}
 
+	onCommit func(CommitResult, time.Duration)
+
 	mu      sync.Mutex
 	cursors map[CursorID]*cursor // that are attached, or not yet committed
 	dirty   map[*cursor]struct{} // acknowledged further than committed
@@ -287,11 +289,13 @@ func (c *Cursors) commit(ctx context.Context, cur *cursor) error {
 	if cur.epoch != c.tail.Epoch() {
 		return errNoCursor
 	}
-	st, err := c.store.commit(ctx, to, sound)
+	began := time.Now()
+	st, moved, err := c.store.commit(ctx, to, sound)
 	if attached && ctx.Err() == nil && (errors.Is(err, errNoCursor) || errors.Is(err, context.DeadlineExceeded)) {
 		// An operator removed it under a connected user, who has acknowledged none the less.
-		st, err = c.store.restore(ctx, to, sound)
+		st, moved, err = c.store.restore(ctx, to, sound)
 	}
+	c.committed(ctx, moved, err, time.Since(began))
 	if err != nil {
 		return err
 	}

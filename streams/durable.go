@@ -197,31 +197,32 @@ func (d *durables) create(ctx context.Context, from CursorState) (CursorState, e
 // commit moves a cursor forward, and leaves one that is further alone. The error wraps errNoCursor where there is
 // none, or only one of another epoch. The server offers no compare: of two commits at the same instant the lower may win,
 // which costs repeats. Where sound no longer holds, nothing is moved.
-func (d *durables) commit(ctx context.Context, to CursorState, sound func() bool) (CursorState, error) {
-	st, err := d.read(ctx, to.CursorID)
+func (d *durables) commit(ctx context.Context, to CursorState, sound func() bool) (st CursorState, moved bool, err error) {
+	st, err = d.read(ctx, to.CursorID)
 	switch {
 	case err != nil:
-		return CursorState{}, err
+		return CursorState{}, false, err
 	case !sound():
-		return CursorState{}, errUnsound
+		return CursorState{}, false, errUnsound
 	case st.Epoch != to.Epoch:
-		return CursorState{}, fmt.Errorf("%w: %s of epoch %s", errNoCursor, to.CursorID, to.Epoch)
+		return CursorState{}, false, fmt.Errorf("%w: %s of epoch %s", errNoCursor, to.CursorID, to.Epoch)
 	case st.Seq >= to.Seq:
-		return st, nil
+		return st, false, nil
 	}
-	return d.reset(ctx, st, to.Seq)
+	st, err = d.reset(ctx, st, to.Seq)
+	return st, err == nil, err
 }
 
 // restore makes a cursor again where it was. Where it is there after all, it is moved.
-func (d *durables) restore(ctx context.Context, to CursorState, sound func() bool) (CursorState, error) {
+func (d *durables) restore(ctx context.Context, to CursorState, sound func() bool) (st CursorState, moved bool, err error) {
 	if !sound() {
-		return CursorState{}, errUnsound
+		return CursorState{}, false, errUnsound
 	}
-	st, err := d.create(ctx, to)
+	st, err = d.create(ctx, to)
 	if errors.Is(err, jetstream.ErrConsumerExists) {
 		return d.commit(ctx, to, sound)
 	}
-	return st, err
+	return st, err == nil, err
 }
 
 func (d *durables) reset(ctx context.Context, st CursorState, seq uint64) (CursorState, error) {

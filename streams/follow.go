@@ -94,6 +94,7 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 		if err != nil {
 			return err
 		}
+		t.last.Store(st.Last)
 		if again, err := t.enter(ctx, st, st.Last < before, r.holeBefore(st.Expired)); err != nil || again != r {
 			return cmp.Or(err, errAnew)
 		}
@@ -141,6 +142,7 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	t.last.Store(st.Last)
 	wentBack, err := t.wentBack(ctx, st, read)
 	if err != nil {
 		return nil, 0, err

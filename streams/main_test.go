@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +42,7 @@ type gateway struct {
 	stream *streams.Stream
 	tail   *streams.Tail
 	pub    *streams.Publisher
+	swept  atomic.Int64 // messages read for many readers at once
 }
 
 // open opens the stream over the connection, without a tail.
@@ -73,6 +75,11 @@ func run(t testing.TB, nc *nats.Conn, cfg streams.Config, tail streams.TailConfi
 		tail.Encode = encode
 	}
 	g.tail = streams.NewTail(g.stream, tail)
+	g.tail.ObserveColdReads(func(r streams.ColdRead) {
+		if r.Sweep && r.Readers > 1 && r.Took > 0 && !r.Failed {
+			g.swept.Add(int64(r.Messages))
+		}
+	})
 	start(t, g.tail.Run)
 	select {
 	case <-g.tail.Ready():

@@ -215,8 +215,10 @@ func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 		}
 	}
 	var failed error
-	for began := time.Now(); at < end && len(left) > 0 && failed == nil && time.Since(began) < sweepTime; {
+	began, done := time.Now(), ColdRead{Sweep: true, Readers: len(turns)}
+	for at < end && len(left) > 0 && failed == nil && time.Since(began) < sweepTime {
 		msgs, more, hole, err := t.readProven(ctx, ">", at, end, sweepBatch, r.epoch)
+		done.Messages += len(msgs)
 		if failed = err; err != nil && len(msgs) == 0 {
 			break
 		}
@@ -246,6 +248,8 @@ func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 	for w := range left {
 		give(w, at, failed)
 	}
+	done.Failed = failed != nil
+	t.coldReadDone(done, began)
 }
 
 // handOut gives a message to those that may read it. It is encoded once.

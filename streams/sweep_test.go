@@ -120,6 +120,9 @@ func TestManyLaggingReadersShareOneSweep(t *testing.T) {
 	if n := requests.Load(); n > users {
 		t.Errorf("%d requests for %d readers: nobody shared", n, users)
 	}
+	if n := g.swept.Load(); n < users {
+		t.Errorf("%d messages were swept", n)
+	}
 }
 
 // One that gives up in the midst of a sweep, or of waiting for it, harms nobody, and goes on where it was.

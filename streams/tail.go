@@ -38,7 +38,10 @@ type Tail struct {
 	replicas  atomic.Int32
 	looked    atomic.Uint64             // 1 more than the number of reconnects when the stream was last found to be the one that is read
 	seen      atomic.Pointer[time.Time] // when the stream last said how far it goes
+	last      atomic.Uint64             // the stream's last seq, as it said then
 	onReplace func(epoch string)        // of Cursors
+
+	onColdRead func(ColdRead)
 
 	mu   sync.Mutex
 	ring *ring // of the present epoch; nil before the stream was first seen
@@ -166,6 +169,9 @@ func (t *Tail) answerMarks(ctx context.Context) {
 			t.look()
 		case st.Replicas > 1: // a leader that slept through its own replacement has less than was read already
 			st.Last = max(st.Last, r.position())
+		}
+		if err == nil {
+			t.last.Store(st.Last)
 		}
 		for _, w := range waiting {
 			w <- markResult{st, err}
