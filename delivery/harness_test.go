@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -106,6 +107,7 @@ type nodeConfig struct {
 	cursors  streams.CursorsConfig
 	delivery delivery.Config
 	auth     auth.RequesterConfig
+	log      io.Writer // of the gateway, instead of the test's
 }
 
 func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
@@ -125,6 +127,9 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 	cfg.tail.Encode = delivery.Encode
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
 	cfg.tail.Logger, cfg.cursors.Logger, cfg.delivery.Logger = log, log, log
+	if cfg.log != nil {
+		cfg.delivery.Logger = zerolog.New(cfg.log)
+	}
 	tail := streams.NewTail(stream, cfg.tail)
 	cfg.cursors.Committed = delivery.Committed(nc)
 	cursors := streams.NewCursors(tail, cfg.cursors)

@@ -60,6 +60,7 @@ var (
 	commitStates = []string{
 		string(streams.CommitMoved), string(streams.CommitSkipped), string(streams.CommitGone), string(streams.CommitFailed),
 	}
+	limitKinds = slices.AppendSeq([]string{limitOrigin, limitDraining}, maps.Keys(limitReasons))
 	gapReasons = []string{wire.GapExpired, wire.GapLimit, wire.GapStreamReset, wire.GapPurged}
 	closeCodes = []wire.CloseCode{
 		wire.CloseBadFrame, wire.CloseUnauthorized, wire.CloseForbidden, wire.CloseNoProtocol, wire.CloseDisconnected, wire.CloseTooLarge,
@@ -139,7 +140,7 @@ func newMetrics(version string) *metrics {
 
 	m.published = counters("result", publishings, "published_total",
 		"Notifications published over HTTP, each recipient counted: refused is the publisher's mistake, failed is not.")
-	m.limits = counters("kind", slices.AppendSeq([]string{limitOrigin, limitDraining}, maps.Keys(limitReasons)), "limited_total",
+	m.limits = counters("kind", limitKinds, "limited_total",
 		"Connections and requests that were turned away, by the limit.")
 	return m
 }
