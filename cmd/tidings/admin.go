@@ -21,7 +21,7 @@ type admin struct {
 // watched is a gateway that has begun to serve.
 type watched struct {
 	unready func() []string // why no client should be sent here, if there is a reason
-	metrics http.Handler    // nil: none
+	metrics http.Handler
 }
 
 // startAdmin serves on the address; empty: nil, nobody is served.
@@ -76,7 +76,7 @@ func (a *admin) routes() http.Handler {
 		answerHealth(w, reasons)
 	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		if g := a.watched.Load(); g != nil && g.metrics != nil {
+		if g := a.watched.Load(); g != nil {
 			g.metrics.ServeHTTP(w, r)
 			return
 		}

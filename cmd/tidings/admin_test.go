@@ -91,6 +91,9 @@ func TestHealth(t *testing.T) {
 			}
 		}
 	}
+	if status, text, err := get(admin + "/metrics"); err != nil || status != http.StatusOK || !strings.Contains(text, "tidings_nats_reconnects_total 1\n") {
+		t.Errorf("metrics: %d %s %v", status, text, err)
+	}
 	for _, path := range []string{"/", "/debug/pprof/cmdline", "/v1/ws", "/v1/openapi.json", "/tidings.js"} {
 		if status, _, err := get(admin + path); err != nil || status != http.StatusNotFound {
 			t.Errorf("operators get %s: %d %v", path, status, err)

@@ -121,7 +121,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		case <-warm:
 			warm = nil
 			front.open(gateway.Handler())
-			admin.watch(watched{unready: gateway.Unready})
+			admin.watch(watched{unready: gateway.Unready, metrics: gateway.Metrics()})
 			url := o.natsURL(nc)
 			log.Info().Stringer("listen", front.address).Str("nats", cmp.Or(url, "in this process")).Str("stream", stream.Name()).Msg("serving")
 			o.printHints(out, front.url(), url, demoKey)
