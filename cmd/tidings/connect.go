@@ -17,7 +17,7 @@ import (
 
 // natsFlags say how to reach NATS.
 type natsFlags struct {
-	url, creds, user, password, token, ca, cert, key string
+	url, creds, user, password, token, inbox, ca, cert, key string
 }
 
 func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
@@ -26,6 +26,7 @@ func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
 	flags.StringVar(&n.user, "nats-user", "", "user name for NATS")
 	flags.StringVar(&n.password, "nats-password", "", "password for NATS (better in TIDINGS_NATS_PASSWORD)")
 	flags.StringVar(&n.token, "nats-token", "", "token for NATS (better in TIDINGS_NATS_TOKEN)")
+	flags.StringVar(&n.inbox, "nats-inbox", "", "prefix of the subjects that NATS answers this user on, where permissions ask for one (default _INBOX)")
 	flags.StringVar(&n.ca, "nats-ca", "", "file of certificate authorities for NATS")
 	flags.StringVar(&n.cert, "nats-cert", "", "client certificate file for NATS, with --nats-key")
 	flags.StringVar(&n.key, "nats-key", "", "client key file for NATS")
@@ -42,6 +43,9 @@ func (n *natsFlags) connect(name string, log zerolog.Logger) (*nats.Conn, error)
 	}
 	if n.token != "" {
 		options = append(options, nats.Token(n.token))
+	}
+	if n.inbox != "" {
+		options = append(options, nats.CustomInboxPrefix(n.inbox))
 	}
 	if n.ca != "" {
 		options = append(options, nats.RootCAs(n.ca))

@@ -45,7 +45,7 @@ Try it:  tidings gateway --dev`,
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return badUsage(cmd, err) })
-	root.AddCommand(newGateway(), newPublish(), newListen(), newResponder(), newUsers(), newDisconnect(), newEpoch(), newBench(), newVersion())
+	root.AddCommand(newGateway(), newPublish(), newListen(), newResponder(), newUsers(), newDisconnect(), newEpoch(), newDoctor(), newBench(), newVersion())
 	checkArgs(root)
 	return root
 }

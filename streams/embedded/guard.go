@@ -13,6 +13,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
+const lockFile = "tidings.lock"
+
 // lockDir makes dir and takes the exclusive lock on it, which ends with the process at the latest, kill -9 included. The
 // file stays: to remove it would let two processes lock two files of one name.
 func lockDir(dir string) (*flock.Flock, error) {
@@ -20,14 +22,15 @@ func lockDir(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w %s", dir, err, hint)
 	}
-	path := filepath.Join(dir, "tidings.lock")
+	path := filepath.Join(dir, lockFile)
 	lock := flock.New(path)
 	locked, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: lock: %w %s", dir, err, hint)
 	}
 	if !locked {
-		return nil, fmt.Errorf("data directory %s %w by %s", dir, ErrInUse, holder(path))
+		who, hint := holder(path)
+		return nil, fmt.Errorf("data directory %s %w by %s %s", dir, ErrInUse, who, hint)
 	}
 	// The number serves the message only. Where a locked file cannot be written or read by others (Windows), the message
 	// does without.
@@ -35,16 +38,16 @@ func lockDir(dir string) (*flock.Flock, error) {
 	return lock, nil
 }
 
-func holder(path string) string {
-	const hint = "(another gateway? stop it, or use --data with another directory)"
+func holder(path string) (who, hint string) {
+	hint = "(another gateway? stop it, or use --data with another directory)"
 	text, _ := os.ReadFile(path)
 	switch pid, err := strconv.Atoi(string(bytes.TrimSpace(text))); {
 	case err != nil:
-		return "another process " + hint
+		return "another process", hint
 	case pid == os.Getpid():
-		return "this process (another server, or one that is still stopping)"
+		return "this process", "(another server, or one that is still stopping)"
 	default:
-		return fmt.Sprintf("process %d %s", pid, hint)
+		return fmt.Sprintf("process %d", pid), hint
 	}
 }
 

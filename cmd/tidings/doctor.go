@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/streams"
+)
+
+// doctorOptions are those flags of a gateway that say what to look at.
+type doctorOptions struct {
+	nats        natsFlags
+	stream      streamFlags
+	listen      string
+	data        string
+	natsHost    string
+	natsPort    int
+	authSubject string
+	authTimeout time.Duration
+	json        bool
+}
+
+func newDoctor() *cobra.Command {
+	o := &doctorOptions{}
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look at all that a gateway needs, and say what to do",
+		Long: `Look at all that a gateway with the same flags, or the same environment, finds or would find: NATS, its stream, the responder, the
+port, the disk. It changes nothing. To hear of missing permissions run it as the gateway's NATS user.
+
+A line for each check: ok; warn, for what will hurt later; FAIL, for what does not work. The exit code is 1 where something fails.`,
+		Example: `  tidings doctor                                    NATS on this machine
+  tidings doctor --data /var/lib/tidings            embedded NATS, of a gateway that runs or shall
+  tidings doctor --nats nats://n1,nats://n2 --json | jq 'select(.verdict != "ok")'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.nats.url != "" && o.data != "" {
+				return badUsage(cmd, errors.New("--nats and --data exclude each other, as with a gateway"))
+			}
+			if o.authTimeout <= 0 {
+				return badUsage(cmd, fmt.Errorf("--auth-timeout %s: must be positive", o.authTimeout))
+			}
+			return o.run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	o.add(cmd.Flags())
+	return cmd
+}
+
+func (o *doctorOptions) add(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.BoolVar(&o.json, "json", false, "print JSON, one check a line")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
+	flags.StringVar(&o.data, "data", "", "data directory of an embedded NATS server")
+	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
+	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server")
+	o.nats.add(flags, "")
+	o.stream.addName(flags)
+	o.stream.addLimits(flags)
+	flags.StringVar(&o.authSubject, "auth-subject", auth.DefaultSubject, "NATS subject on which the backend is asked about tokens")
+	flags.DurationVar(&o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
+}
+
+// finding is what a check found.
+type finding struct {
+	Check   string `json:"check"`
+	Verdict string `json:"verdict"`
+	Found   string `json:"found"`
+	Do      string `json:"do,omitempty"`
+}
+
+// The verdicts.
+const (
+	isGood = "ok"
+	isPoor = "warn"
+	isBad  = "FAIL"
+)
+
+func good(format string, args ...any) []finding {
+	return []finding{{Verdict: isGood, Found: fmt.Sprintf(format, args...)}}
+}
+
+func poor(do, format string, args ...any) []finding {
+	return []finding{{Verdict: isPoor, Found: fmt.Sprintf(format, args...), Do: do}}
+}
+
+func bad(do, format string, args ...any) []finding {
+	return []finding{{Verdict: isBad, Found: fmt.Sprintf(format, args...), Do: do}}
+}
+
+// failed is an error that ends, as all that people see, in what to do.
+func failed(err error) []finding {
+	text := err.Error()
+	if at := strings.LastIndex(text, " ("); at > 0 && strings.HasSuffix(text, ")") {
+		return bad(text[at+2:len(text)-1], "%s", text[:at])
+	}
+	return bad("", "%s", text)
+}
+
+// doctor is one round of checks, with what earlier ones found for later ones.
+type doctor struct {
+	*doctorOptions
+	nc     *nats.Conn         // nil: not connected
+	mute   bool               // JetStream does not answer
+	seen   streams.Inspection // Info is nil where there is no stream, or it does not answer
+	denied map[string]bool    // subjects that NATS does not let us publish or subscribe to
+}
+
+// checks are in the order in which they depend on each other. One that has nothing to look at finds nothing.
+func (d *doctor) checks() []struct {
+	name string
+	look func(ctx context.Context) []finding
+} {
+	return []struct {
+		name string
+		look func(ctx context.Context) []finding
+	}{
+		{"port", d.port},
+		{"files", d.files},
+		{"disk", d.disk},
+		{"server", d.server},
+		{"version", d.version},
+		{"payload", d.payload},
+		{"rights", d.rights},
+		{"jetstream", d.jetstream},
+		{"stream", d.streamSettings},
+		{"space", d.space},
+		{"consumers", d.consumers},
+		{"replicas", d.replicas},
+		{"clock", d.clock},
+		{"responder", d.responder},
+	}
+}
+
+func (o *doctorOptions) run(ctx context.Context, out io.Writer) error {
+	if o.nats.url == "" && o.data == "" {
+		o.nats.url = nats.DefaultURL
+	}
+	d := &doctor{doctorOptions: o, denied: map[string]bool{}}
+	defer func() {
+		if d.nc != nil {
+			d.nc.Close()
+		}
+	}()
+	show := o.show(out)
+	made, broken, left := 0, 0, ""
+	for _, check := range d.checks() {
+		findings := check.look(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if len(findings) == 0 {
+			left += " " + check.name
+			continue
+		}
+		made++
+		for _, f := range findings {
+			f.Check = check.name
+			if err := show(f); err != nil {
+				return err
+			}
+		}
+		if slices.ContainsFunc(findings, func(f finding) bool { return f.Verdict == isBad }) {
+			broken++
+		}
+	}
+	switch {
+	case broken > 0 && left != "":
+		return fmt.Errorf("%d of %d checks failed; not checked because of that:%s", broken, made, left)
+	case broken > 0:
+		return fmt.Errorf("%d of %d checks failed", broken, made)
+	}
+	return nil
+}
+
+func (o *doctorOptions) show(out io.Writer) func(finding) error {
+	if o.json {
+		enc := json.NewEncoder(out)
+		return func(f finding) error { return enc.Encode(f) }
+	}
+	return func(f finding) error {
+		line := fmt.Sprintf("%-4s  %-9s  %s", f.Verdict, f.Check, f.Found)
+		if f.Do != "" {
+			line += " (" + f.Do + ")"
+		}
+		_, err := fmt.Fprintln(out, line)
+		return err
+	}
+}
+
+// embedded is where the server of a gateway with --data listens.
+func (o *doctorOptions) embedded() string {
+	return net.JoinHostPort(o.natsHost, strconv.Itoa(o.natsPort))
+}
+
+// grouped writes a number as 12,345.
+func grouped[N int | int64 | uint64](n N) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// sized writes a number of bytes for people.
+func sized[N int | int64 | uint64](n N) string {
+	for _, unit := range []struct {
+		bytes float64
+		name  string
+	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if float64(n) >= unit.bytes {
+			return strconv.FormatFloat(float64(n)/unit.bytes, 'f', 1, 64) + " " + unit.name
+		}
+	}
+	return fmt.Sprint(n) + " bytes"
+}

@@ -1,0 +1,395 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/embedded"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// examine runs tidings doctor and returns what it found, by check.
+func examine(t *testing.T, args ...string) map[string][]finding {
+	t.Helper()
+	var out bytes.Buffer
+	root := newRoot()
+	root.SetArgs(append([]string{"doctor", "--json", "--listen", "127.0.0.1:0"}, args...))
+	root.SetOut(&out)
+	failed := root.ExecuteContext(t.Context())
+	all, broken := map[string][]finding{}, false
+	for dec := json.NewDecoder(&out); dec.More(); {
+		var f finding
+		if err := dec.Decode(&f); err != nil {
+			t.Fatal(err)
+		}
+		all[f.Check] = append(all[f.Check], f)
+		broken = broken || f.Verdict == isBad
+		if (f.Verdict == isGood) != (f.Do == "") {
+			t.Errorf("it says what to do where something is wrong, and only there: %+v", f)
+		}
+	}
+	if broken != (failed != nil) {
+		t.Errorf("its end is %v", failed)
+	}
+	return all
+}
+
+// finds is an error unless one of the findings has the verdict and this in what was found, or in what to do.
+func finds(t *testing.T, all []finding, verdict, text string) {
+	t.Helper()
+	for _, f := range all {
+		if f.Verdict == verdict && strings.Contains(f.Found+" ("+f.Do+")", text) {
+			return
+		}
+	}
+	t.Errorf("%+v, want %s %q", all, verdict, text)
+}
+
+func TestDoctorFindsTheStreamsFaults(t *testing.T) {
+	t.Parallel()
+	server := streamstest.Run(t)
+	js := server.JetStream(t)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "KEEP"}); err != nil { // or the server removes its directory with the last stream
+		t.Fatal(err)
+	}
+	fit := func() jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: streams.DefaultName, Subjects: []string{"notify.user.*", "notify.topic.*"}, AllowDirect: true, AllowMsgTTL: true,
+			MaxConsumers: streams.DefaultMaxConsumers, MaxAge: time.Hour, Discard: jetstream.DiscardOld,
+		}
+	}
+	for _, test := range []struct {
+		name           string
+		stream         func(*jetstream.StreamConfig)
+		args           []string
+		check, verdict string
+		text           string
+	}{
+		{"fit", func(*jetstream.StreamConfig) {}, nil, "stream", isGood, "for 1h"},
+		{"not as Tidings needs it", func(c *jetstream.StreamConfig) { c.AllowDirect, c.AllowMsgTTL, c.MaxConsumers = false, false, 10 }, nil,
+			"stream", isPoor, "allow_direct false → true, allow_msg_ttl none → true, max_consumers 10 → 1000000"},
+		{"lacks topics", func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:1] }, nil, "stream", isPoor, "[notify.user.*] → [notify.user.*,notify.topic.*]"},
+		{"not as asked", func(*jetstream.StreamConfig) {}, []string{"--max-age", "2h"}, "stream", isPoor, "max_age 1h0m0s → 2h0m0s"},
+		{"would shrink", func(*jetstream.StreamConfig) {}, []string{"--max-age", "1m"}, "stream", isBad, "would delete what is over that"},
+		{"in memory", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, nil, "stream", isBad, "kept in memory"},
+		{"a queue", func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, nil, "stream", isBad, `its retention is "WorkQueue"`},
+		{"refuses what is new", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew }, nil, "stream", isPoor, "--discard old"},
+		{"endless", func(c *jetstream.StreamConfig) { c.MaxAge = 0 }, nil, "stream", isPoor, "grows with every new user"},
+		{"of another name", func(c *jetstream.StreamConfig) { c.Name = "OTHER" }, nil, "stream", isBad, "OTHER has its subjects"},
+		{"elsewhere", func(c *jetstream.StreamConfig) { c.Name, c.Subjects = "OTHER", []string{"other"} }, nil, "stream", isPoor, "there is no stream NOTIFICATIONS"},
+		{"room for consumers", func(*jetstream.StreamConfig) {}, nil, "consumers", isGood, "2 of 1,000,000"},
+		{"little room for consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 2 }, nil, "consumers", isBad, "2 of 2"},
+		{"no limit for consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = -1 }, nil, "consumers", isPoor, "1,000 unless"},
+		{"full", func(c *jetstream.StreamConfig) { c.MaxBytes = 1200 }, nil, "space", isPoor, "--max-bytes"},
+		{"not full", func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 }, nil, "space", isGood, "1 notification in 1.0 KiB of 1.0 MiB, the oldest from"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := fit()
+			test.stream(&cfg)
+			stream, err := js.CreateStream(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, err := stream.Info(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.check == "consumers" {
+				for i := range 2 {
+					if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: fmt.Sprint("c", i)}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if test.check == "space" {
+				if _, err := js.Publish(t.Context(), "notify.user.alice", make([]byte, 1000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			finds(t, examine(t, append(test.args, "--nats", server.URL(), "--auth-timeout", "20ms")...)[test.check], test.verdict, test.text)
+
+			// It has changed nothing.
+			after, err := stream.Info(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(before.Config) != fmt.Sprint(after.Config) || test.check == "stream" && after.State.LastSeq != before.State.LastSeq {
+				t.Errorf("before %+v, after %+v", before, after)
+			}
+			if err := js.DeleteStream(t.Context(), cfg.Name); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestDoctorFindsTheServersFaults(t *testing.T) {
+	t.Parallel()
+	nowhere := fmt.Sprint("nats://127.0.0.1:", streamstest.FreePort(t))
+	bare := streamstest.Run(t, streamstest.WithoutJetStream())
+	all := examine(t, "--nats", bare.URL())
+	finds(t, all["jetstream"], isBad, "start nats-server with -js")
+	finds(t, all["server"], isGood, bare.URL())
+	finds(t, all["version"], isGood, "nats-server 2.")
+	if len(all["stream"]) > 0 {
+		t.Errorf("a stream without JetStream: %+v", all["stream"])
+	}
+	finds(t, examine(t, "--nats", nowhere)["server"], isBad, "is it running?")
+	finds(t, examine(t, "--nats", bare.URL(), "--max-notification", "2000000")["payload"], isBad, "set max_payload of the server to 2008192 or more")
+
+	guarded := streamstest.Run(t, streamstest.WithConfig(`accounts { A {
+		jetstream: { max_store: 2000, max_streams: 1, max_consumers: 1 }
+		users: [
+			{ user: all, password: p }
+			{ user: some, password: p, permissions: { publish: { deny: ["$JS.API.CONSUMER.RESET.NOTIFICATIONS.*", "tidings.auth"] } } }
+			{ user: deaf, password: p, permissions: { subscribe: { deny: "_INBOX.>" } } }
+			{ user: mute, password: p, permissions: { publish: "x" } }
+		] } }`))
+	js := guarded.JetStream(t, nats.UserInfo("all", "p"))
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: streams.DefaultName, Subjects: []string{"notify.user.*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := func(user string) map[string][]finding {
+		t.Helper()
+		return examine(t, "--nats", guarded.URL(), "--nats-user", user, "--nats-password", "p", "--auth-timeout", "100ms")
+	}
+	finds(t, as("all")["jetstream"], isGood, "0 bytes on disk of 2.0 KiB, 1 stream of 1, 0 consumers of 1")
+	if _, err := js.Publish(t.Context(), "notify.user.alice", make([]byte, 1800)); err != nil {
+		t.Fatal(err)
+	}
+	finds(t, as("all")["jetstream"], isPoor, "raise the account's limits")
+	some := as("some")
+	finds(t, some["rights"], isBad, "some may not publish to $JS.API.CONSUMER.RESET.NOTIFICATIONS.*")
+	finds(t, some["responder"], isBad, "may not publish to tidings.auth")
+	finds(t, as("deaf")["rights"], isBad, "deaf may not subscribe to _INBOX.>")
+	mute := as("mute")
+	finds(t, mute["rights"], isBad, "mute may not publish to $JS.API.STREAM.INFO.NOTIFICATIONS, $JS.API.STREAM.CREATE.NOTIFICATIONS, ")
+	finds(t, mute["rights"], isPoor, "publish to notify.user.*: the HTTP API cannot publish")
+	finds(t, examine(t, "--nats", guarded.URL(), "--nats-user", "all", "--nats-password", "wrong")["server"], isBad, "give --creds")
+	stream, err := js.Stream(t.Context(), streams.DefaultName)
+	if err != nil || stream.CachedInfo().State.LastSeq != 1 {
+		t.Errorf("it stored something: %v, %v", stream.CachedInfo().State, err)
+	}
+}
+
+func TestDoctorFindsTheRespondersFaults(t *testing.T) {
+	t.Parallel()
+	server := streamstest.Run(t)
+	answer := func(reply string) func(*testing.T) {
+		return func(t *testing.T) {
+			nc := server.Connect(t)
+			if _, err := nc.Subscribe("tidings.auth", func(msg *nats.Msg) { _ = msg.Respond([]byte(reply)) }); err != nil {
+				t.Fatal(err)
+			}
+			if err := nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(nc.Close)
+		}
+	}
+	for name, test := range map[string]struct {
+		begin         func(*testing.T)
+		verdict, text string
+	}{
+		"nobody":       {func(*testing.T) {}, isBad, "nobody listens on tidings.auth (start a responder"},
+		"admits all":   {answer(`{"success":true,"user_id":"root"}`), isBad, `admits anybody: a token just made up is "root"`},
+		"rubbish":      {answer(`hello`), isBad, "is not understood"},
+		"silent":       {answer(``), isBad, "is not understood"},
+		"cannot say":   {answer(`{"success":false,"error":"unavailable","retry_after":2}`), isPoor, "cannot say whose a token is"},
+		"any language": {answer(`{"success":false,"error":"unknown"}`), isGood, "which is no NATS service, refuses a token that was made up, with unknown"},
+		"a service": {func(t *testing.T) {
+			table, err := auth.LoadTable(filepath.Join("..", "..", "testdata", "users.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			respondWith(t, server.Connect(t), table)
+		}, isGood, "tidings-auth 1.0.0 refuses a token"},
+		"late": {func(t *testing.T) {
+			respondWith(t, server.Connect(t), auth.AuthenticatorFunc(func(ctx context.Context, _ auth.Request) (auth.Identity, error) {
+				<-ctx.Done()
+				return auth.Identity{}, ctx.Err()
+			}))
+		}, isBad, "nothing on tidings.auth within 300ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.begin(t)
+			timeout := "20s"
+			if name == "late" {
+				timeout = "300ms"
+			}
+			finds(t, examine(t, "--nats", server.URL(), "--auth-timeout", timeout)["responder"], test.verdict, test.text)
+		})
+	}
+	finds(t, responderFinding("x", auth.Identity{}, &auth.Refusal{Code: "unknown"}, 2*time.Second, 3*time.Second), isPoor, "took 2s of 3s")
+}
+
+// respondWith answers for tokens until the test ends, and returns once it does.
+func respondWith(t *testing.T, nc *nats.Conn, a auth.Authenticator) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	responder, ended := auth.NewResponder(nc, a, auth.ResponderConfig{Timeout: time.Second}), make(chan error, 1)
+	go func() { ended <- responder.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	select {
+	case <-responder.Ready():
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+}
+
+func TestDoctorFindsTheHostsFaults(t *testing.T) {
+	t.Parallel()
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	starting := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	starting.Config.ErrorLog = log.New(io.Discard, "", 0) // it is first asked without TLS
+	starting.StartTLS()
+	defer starting.Close()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for conn, err := mute.Accept(); err == nil; conn, err = mute.Accept() {
+			conn.Close()
+		}
+	}()
+	defer mute.Close()
+	nowhere := fmt.Sprint("nats://127.0.0.1:", streamstest.FreePort(t))
+	for listen, want := range map[string]finding{
+		"127.0.0.1:0":                     {Verdict: isGood, Found: "is free"},
+		other.Listener.Addr().String():    {Verdict: isBad, Found: "it answers 404"},
+		mute.Addr().String():              {Verdict: isBad, Found: "what is no Tidings: "},
+		starting.Listener.Addr().String(): {Verdict: isPoor, Found: "a Tidings that waits"},
+		"192.0.2.1:80":                    {Verdict: isBad, Found: "with an address of this machine"},
+		"nowhere":                         {Verdict: isBad, Found: "missing port"},
+	} {
+		finds(t, examine(t, "--nats", nowhere, "--listen", listen)["port"], want.Verdict, want.Found)
+	}
+
+	// The directory of an embedded server, in each state that it can be in.
+	dir, port := filepath.Join(t.TempDir(), "data"), streamstest.FreePort(t)
+	data := []string{"--data", dir, "--nats-port", fmt.Sprint(port)}
+	finds(t, examine(t, data...)["disk"], isPoor, "does not exist, a gateway makes it")
+	server, err := embedded.Start(t.Context(), embedded.Config{Dir: dir, Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := examine(t, data...)
+	if all["disk"][0].Verdict == isBad || len(all["disk"]) != 1 {
+		t.Errorf("%+v", all["disk"])
+	}
+	finds(t, all["server"], isGood, fmt.Sprint("nats://127.0.0.1:", port))
+	finds(t, examine(t, "--data", t.TempDir(), "--nats-port", fmt.Sprint(port))["disk"], isBad, "something else listens on")
+	finds(t, examine(t, "--data", dir, "--nats-port", fmt.Sprint(streamstest.FreePort(t)))["disk"], isBad, "but nothing listens on")
+	if err := server.Stop(); err != nil && !errors.Is(err, embedded.ErrStopping) {
+		t.Fatal(err)
+	}
+	finds(t, examine(t, data...)["disk"], isPoor, "is in use by nobody")
+}
+
+// What a test cannot have a real machine be.
+func TestDoctorsJudgement(t *testing.T) {
+	t.Parallel()
+	for version, verdict := range map[string]string{
+		"2.13.9": isBad, "1.9.0": isBad, "2.14.0": isGood, "2.15.2": isGood, "3.0.0-RC.1": isGood, "2.14.0-RC.1": isGood,
+	} {
+		finds(t, versionFinding(version), verdict, version)
+	}
+	finds(t, versionFinding("2.13.9"), isBad, "Tidings needs 2.14.0 (upgrade nats-server")
+	finds(t, versionFinding("2.15.1"), isGood, "10 ms for each position to stop")
+	if f := versionFinding("2.15.0"); strings.Contains(f[0].Found, "10 ms") {
+		t.Errorf("%+v", f)
+	}
+
+	finds(t, clockFinding(-1900*time.Millisecond), isGood, "agrees")
+	finds(t, clockFinding(2100*time.Millisecond), isPoor, "2.1s ahead")
+	finds(t, clockFinding(-time.Hour), isPoor, "1h0m0s behind")
+
+	finds(t, filesFinding(1024), isPoor, "1,024 open files are allowed here, so about 796 clients (raise it")
+	finds(t, filesFinding(100), isPoor, "about 1 clients")
+	finds(t, filesFinding(1<<20), isGood, "1,048,576 open files")
+
+	const gib = 1 << 30
+	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 50 * gib, Total: 100 * gib, Reserve: 5 * gib}), isGood, "50.0 GiB of 100.0 GiB are free")
+	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 4 * gib, Total: 100 * gib, Reserve: 5 * gib}), isPoor, "make room")
+	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: gib / 4, Total: 100 * gib, Reserve: 5 * gib}), isBad, "make room")
+	finds(t, diskFinding(embedded.Inspection{Dir: "d", Durables: 1}), isGood, "1 position")
+
+	peer := func(name string, current, offline bool, lag uint64) *jetstream.PeerInfo {
+		return &jetstream.PeerInfo{Name: name, Current: current, Offline: offline, Lag: lag}
+	}
+	up, away, late := peer("b", true, false, 0), peer("c", false, true, 0), peer("c", true, false, 5000)
+	for text, test := range map[string]struct {
+		want    int
+		verdict string
+		peers   []*jetstream.PeerInfo
+	}{
+		"1 replica in cluster C, led by a: while that": {1, isPoor, nil},
+		"while one of them is away":                    {2, isPoor, []*jetstream.PeerInfo{up}},
+		"3 replicas in cluster C, led by a":            {3, isGood, []*jetstream.PeerInfo{up, up}},
+		"c is offline":                                 {3, isPoor, []*jetstream.PeerInfo{up, away}},
+		"c lags by 5,000":                              {3, isPoor, []*jetstream.PeerInfo{up, late}},
+		"no quorum":                                    {3, isBad, []*jetstream.PeerInfo{away, away}},
+	} {
+		finds(t, replicasFinding(test.want, &jetstream.ClusterInfo{Name: "C", Leader: "a", Replicas: test.peers}), test.verdict, text)
+	}
+}
+
+// A real cluster, whole and without one of its nodes.
+func TestDoctorOnACluster(t *testing.T) {
+	if !streamstest.Long() {
+		t.Skip("an election takes seconds; set TIDINGS_LONG=1")
+	}
+	c := streamstest.RunCluster(t, 3)
+	open := func(cfg streams.Config) {
+		t.Helper()
+		if _, err := streams.Open(t.Context(), c.Connect(t), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(streams.Config{})
+	finds(t, examine(t, "--nats", c.URLs())["replicas"], isPoor, "1 replica in cluster C")
+	finds(t, examine(t, "--nats", c.URLs(), "--replicas", "3")["stream"], isPoor, "num_replicas 1 → 3")
+	open(streams.Config{Replicas: 3})
+	c.SettleStream(streams.DefaultName)
+	finds(t, examine(t, "--nats", c.URLs())["replicas"], isGood, "3 replicas in cluster C")
+	down := c.Followers(streams.DefaultName)
+	c.Node(down[0]).Kill()
+	streamstest.Eventually(t, patience, func() error {
+		all := examine(t, "--nats", c.URLs())["replicas"]
+		if len(all) != 1 || all[0].Verdict != isPoor {
+			return fmt.Errorf("%+v", all)
+		}
+		return nil
+	})
+	c.Node(down[1]).Kill()
+	streamstest.Eventually(t, patience, func() error {
+		all := examine(t, "--nats", c.URLs())
+		for _, f := range append(all["jetstream"], append(all["stream"], all["replicas"]...)...) {
+			if f.Verdict == isBad {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", all)
+	})
+}
