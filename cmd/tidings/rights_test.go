@@ -1,0 +1,325 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery/client"
+	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// guarded is a server with deploy/nats-server.conf, whose passwords are the users' names. The users have the inboxes that it says.
+type guarded struct {
+	*streamstest.Server
+	t *testing.T
+}
+
+func runGuarded(t *testing.T) guarded {
+	t.Helper()
+	conf, err := os.ReadFile(filepath.Join("deploy", "nats-server.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(conf)
+	for _, user := range []string{"gateway", "responder", "publisher", "operator"} {
+		text = fmt.Sprintf("%s_PASSWORD: %s\n%s", strings.ToUpper(user), user, text) // a variable, as one of the environment is
+	}
+	return guarded{streamstest.Run(t, streamstest.WithConfig(text)), t}
+}
+
+// as is a connection of a user, and how it is told what it may not do.
+func (g guarded) as(user string) (*nats.Conn, <-chan error) {
+	g.t.Helper()
+	denied := make(chan error, 100)
+	nc := g.Connect(g.t, nats.UserInfo(user, user), nats.CustomInboxPrefix("_INBOX_"+user),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
+	return nc, denied
+}
+
+// flags are those with which a command is the user.
+func (g guarded) flags(user string) []string {
+	return []string{"--nats", g.URL(), "--nats-user", user, "--nats-password", user, "--nats-inbox", "_INBOX_" + user}
+}
+
+// command runs a command as the user and returns what it printed.
+func (g guarded) command(user string, args ...string) (string, error) {
+	var out bytes.Buffer
+	root := newRoot()
+	root.SetArgs(append(args, g.flags(user)...))
+	root.SetOut(&out)
+	err := root.ExecuteContext(g.t.Context())
+	return out.String(), err
+}
+
+// listen has a client of the gateway receive until the test ends, or it is sent away.
+func listen(t *testing.T, url, user, device string) (got <-chan string, ended <-chan error) {
+	t.Helper()
+	messages, end := make(chan string, 100), make(chan error, 1)
+	c, err := client.New(client.Config{
+		URL: url, Device: device, Token: func(context.Context) (string, error) { return user, nil },
+		OnMessage: func(_ context.Context, m client.Message) error { messages <- string(m.Data); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); end <- c.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return messages, end
+}
+
+func within[T any](t *testing.T, what string, from <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-from:
+	case <-time.After(longer):
+		t.Fatalf("no %s within %s", what, longer)
+	}
+	return got
+}
+
+// The whole system works on the configuration that we ship, and nobody asks for a right that it does not give.
+func TestLeastRightsSuffice(t *testing.T) {
+	t.Parallel()
+	server := runGuarded(t)
+	keys := filepath.Join(t.TempDir(), "keys")
+	key := strings.Repeat("k", 64)
+	if err := os.WriteFile(keys, []byte(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	responder, responderDenied := server.as("responder")
+	respondWith(t, responder, auth.TokenIsUser("all"))
+	g := runGateway(t, append(server.flags("gateway"), "--api-keys", keys)...)
+	got, ended := listen(t, g.url(), "alice", "")
+
+	phone, _ := listen(t, g.url(), "alice", "phone")
+
+	backend, backendDenied := server.as("publisher")
+	if err := backend.Publish("notify.user.alice", []byte(`"plain"`)); err != nil {
+		t.Fatal(err)
+	}
+	if data := within(t, "notification", got); data != `"plain"` {
+		t.Errorf("alice got %s", data)
+	}
+	publisher, err := streams.NewPublisher(backend, streams.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publisher.User(t.Context(), "alice", streams.Notification{Data: []byte(`"proof"`)}); err != nil {
+		t.Fatal(err)
+	}
+	if data := within(t, "notification", got); data != `"proof"` {
+		t.Errorf("alice got %s", data)
+	}
+	receipt, err := publisher.Topic(t.Context(), "all", streams.Notification{Data: []byte(`"topic"`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "notification of a topic", got)
+	for range 3 {
+		within(t, "notification on the other device", phone)
+	}
+
+	// The position is committed, as the operator sees.
+	streamstest.Eventually(t, longer, func() error {
+		out, err := server.command("operator", "users", "--json")
+		if err == nil && !strings.Contains(out, fmt.Sprintf(`"position":%d,`, receipt.Seq)) {
+			err = errors.New(out)
+		}
+		return err
+	})
+	if out, err := server.command("operator", "disconnect", "alice"); err != nil || !strings.HasPrefix(out, "closed 2 connections of alice (1 gateway answered)") {
+		t.Errorf("disconnect: %s, %v", out, err)
+	}
+	var closed *client.CloseError
+	if err := within(t, "end", ended); !errors.As(err, &closed) || closed.Code != 4410 {
+		t.Errorf("alice was sent away with %v", err)
+	}
+	if out, err := server.command("operator", "new-epoch"); err != nil {
+		t.Errorf("new-epoch: %s, %v", out, err)
+	}
+	if out, err := server.command("operator", "users", "forget", "alice", "--messages"); err != nil || out != "forgot alice: 2 positions, 2 notifications\n" {
+		t.Errorf("forget: %s, %v", out, err)
+	}
+	operator, operatorDenied := server.as("operator")
+	pong, err := operator.Request("$SRV.PING.tidings-gateway", nil, 5*time.Second)
+	if err != nil || !bytes.Contains(pong.Data, []byte("tidings-gateway")) {
+		t.Errorf("nats service ls: %v", err)
+	}
+	askHTTP(t, g, key)
+	for _, user := range []string{"gateway", "operator"} {
+		// The responder of this test takes any token.
+		out, err := server.command(user, "doctor", "--listen", g.listen)
+		if err == nil || strings.Count(out, "FAIL") != 1 || !strings.Contains(out, "admits anybody") || strings.Contains(out, "may not") {
+			t.Errorf("doctor as %s: %v\n%s", user, err, out)
+		}
+	}
+	if code := g.terminate(longer); code != 0 {
+		t.Errorf("the gateway ended with %d", code)
+	}
+	if g.logged("ermissions") || g.logged(`"level":"error"`) {
+		t.Error("the gateway was denied something")
+	}
+	for _, nc := range []*nats.Conn{responder, backend, operator} {
+		if err := nc.Flush(); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, denied := range map[string]<-chan error{"responder": responderDenied, "publisher": backendDenied, "operator": operatorDenied} {
+		select {
+		case err := <-denied:
+			t.Errorf("%s: %v", name, err)
+		default:
+		}
+	}
+}
+
+// What the configuration that we ship does not allow is denied.
+func TestLeastRightsAreNoMore(t *testing.T) {
+	t.Parallel()
+	server := runGuarded(t)
+	admin, _ := server.as("operator")
+	gateway, _ := server.as("gateway")
+	stream, err := streams.Open(t.Context(), gateway, streams.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = streams.DefaultName
+	for user, may := range map[string]struct{ not, subscribe []string }{
+		"publisher": {[]string{
+			"$JS.API.CONSUMER.CREATE." + name, "$JS.API.CONSUMER.CREATE." + name + ".x.notify.user.alice", "$JS.API.CONSUMER.DURABLE.CREATE." + name + ".x",
+			"$JS.API.CONSUMER.MSG.NEXT." + name + ".user-alice", "$JS.API.CONSUMER.LIST." + name, "$JS.API.CONSUMER.INFO." + name + ".user-alice",
+			"$JS.API.CONSUMER.RESET." + name + ".user-alice", "$JS.API.CONSUMER.DELETE." + name + ".user-alice",
+			"$JS.API.DIRECT.GET." + name, "$JS.API.DIRECT.GET." + name + ".notify.user.alice", "$JS.API.STREAM.MSG.GET." + name,
+			"$JS.API.STREAM.PURGE." + name, "$JS.API.STREAM.DELETE." + name, "$JS.API.STREAM.MSG.DELETE." + name, "$JS.API.STREAM.UPDATE." + name,
+			"$JS.API.STREAM.INFO." + name, "$JS.API.STREAM.CREATE.COPY", "$JS.API.STREAM.SNAPSHOT." + name, "$JS.API.INFO", "$JS.ACK." + name + ".x.1.1.1.1.0",
+			"tidings.auth", "tidings.disconnect", "tidings.acked.alice", "$SRV.PING", "_INBOX_gateway.x", "_INBOX.x",
+		}, []string{
+			">", "notify.>", "notify.user.alice", "tidings.auth", "tidings.>", "tidings.acked.*", "_INBOX_gateway.>", "_INBOX_operator.>", "_INBOX.>",
+			"$JS.API.>", "$JS.EVENT.>", "$JS.EVENT.ADVISORY.API", "$SRV.PING",
+		}},
+		"responder": {[]string{
+			"notify.user.alice", "notify.topic.all", "$JS.API.CONSUMER.CREATE." + name, "$JS.API.DIRECT.GET." + name, "$JS.API.STREAM.MSG.GET." + name,
+			"$JS.API.STREAM.PURGE." + name, "$JS.API.STREAM.INFO." + name, "tidings.auth", "tidings.disconnect", "tidings.acked.alice", "_INBOX_gateway.x",
+		}, []string{">", "notify.>", "tidings.>", "tidings.disconnect", "_INBOX_gateway.>", "_INBOX_publisher.>", "_INBOX.>", "$JS.EVENT.>"}},
+		"gateway": {[]string{
+			"$JS.API.STREAM.PURGE." + name, "$JS.API.STREAM.DELETE." + name, "$JS.API.STREAM.MSG.DELETE." + name, "$JS.API.STREAM.CREATE.COPY",
+			"$JS.API.STREAM.INFO.OTHER", "$JS.API.CONSUMER.CREATE.OTHER.x", "_INBOX_publisher.x", "_INBOX.x", "other",
+		}, []string{"tidings.auth", "tidings.>", "notify.>", "_INBOX_publisher.>", "_INBOX.>", ">"}},
+		"operator": {[]string{
+			"$JS.API.STREAM.CREATE.COPY", "$JS.API.STREAM.DELETE.OTHER", "_INBOX_gateway.x", "other",
+		}, []string{"tidings.auth", "tidings.>", "notify.>", "_INBOX_gateway.>", "_INBOX_publisher.>", "_INBOX.>", ">"}},
+	} {
+		nc, denied := server.as(user)
+		try := func(verb, subject string, do func(subject string) error) {
+			t.Helper()
+			if err := errors.Join(do(subject), nc.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			// NATS has said so before the answer to the flush, where it did.
+			if err := nc.LastError(); !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+subject+`"`) {
+				t.Errorf("%s may %s %s", user, verb, subject)
+				return
+			}
+			within(t, "complaint", denied)
+		}
+		for _, subject := range may.not {
+			try("publish to", subject, func(subject string) error { return nc.Publish(subject, nil) })
+		}
+		for _, subject := range may.subscribe {
+			try("subscribe to", subject, func(subject string) error { _, err := nc.SubscribeSync(subject); return err })
+		}
+	}
+
+	// Nor can a publisher have the stream do it, which publishes acknowledgements wherever it is told to.
+	backend, _ := server.as("publisher")
+	publisher, err := streams.NewPublisher(backend, streams.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publisher.User(t.Context(), "alice", streams.Notification{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := stream.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	audit, err := admin.SubscribeSync("$JS.EVENT.ADVISORY.API")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	tricks := []string{
+		"$JS.API.STREAM.PURGE." + name, "$JS.API.STREAM.MSG.DELETE." + name, "$JS.API.STREAM.UPDATE." + name, "$JS.API.STREAM.DELETE." + name,
+	}
+	for _, trick := range tricks {
+		if err := backend.PublishRequest("notify.user.alice", trick, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var tried []string
+	for range tricks {
+		msg, err := audit.NextMsg(longer)
+		if err != nil {
+			t.Fatalf("the server tells of %v only: %v", tried, err)
+		}
+		told := string(msg.Data)
+		i := slices.IndexFunc(tricks, func(trick string) bool { return strings.Contains(told, trick) })
+		if i < 0 || !strings.Contains(told, `\"error\"`) {
+			t.Errorf("not refused: %s", told)
+		} else {
+			tried = append(tried, tricks[i])
+		}
+	}
+	after, err := stream.State(t.Context())
+	if err != nil || after.First != before.First || after.Msgs != before.Msgs+uint64(len(tricks)) || after.Epoch != before.Epoch {
+		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	}
+}
+
+// askHTTP has the gateway publish, read and disconnect by its HTTP API.
+func askHTTP(t *testing.T, g *gateway, key string) {
+	t.Helper()
+	for _, request := range []struct{ method, path, body string }{
+		{"POST", "/v1/notifications", `{"to":"bob","data":1}`},
+		{"POST", "/v1/notifications", `{"topic":"all","data":1}`},
+		{"GET", "/v1/users/bob", ""},
+		{"GET", "/v1/users/bob/notifications", ""},
+		{"DELETE", "/v1/users/bob/connections", ""},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), request.method, "http://"+g.listen+request.path, strings.NewReader(request.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		r.Header.Set("Content-Type", "application/json")
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode > 299 {
+			t.Errorf("%s %s: %s %s", request.method, request.path, response.Status, text)
+		}
+	}
+}
