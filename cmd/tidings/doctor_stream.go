@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,7 +36,22 @@ func (d *doctor) jetstream(ctx context.Context) []finding {
 		}
 		return bad("start nats-server with -js, enable JetStream for this account, or use --data for the embedded server", "%v", err)
 	}
-	return jetstreamFinding(account)
+	return append(jetstreamFinding(account), d.lax(ctx)...)
+}
+
+// lax finds a server that takes requests with fields that it does not know. Then a publisher who names a subject of the API as the one on
+// which to acknowledge has the server purge the stream, whatever the permissions say: an acknowledgement has a "seq" as well.
+func (d *doctor) lax(ctx context.Context) []finding {
+	const subject = "$JS.API.STREAM.NAMES"
+	if !d.allowed(subject, d.probe) {
+		return nil
+	}
+	msg, err := d.nc.RequestWithContext(ctx, subject, []byte(`{"tidings_doctor":1}`))
+	var reply struct{ Error *jetstream.APIError }
+	if err != nil || json.Unmarshal(msg.Data, &reply) != nil || reply.Error != nil {
+		return nil
+	}
+	return poor("set strict: true in its jetstream block", "JetStream is not strict: who may publish can have the stream purged")
 }
 
 func jetstreamFinding(account *jetstream.AccountInfo) []finding {
@@ -117,7 +133,7 @@ func (d *doctor) streamSettings(ctx context.Context) (findings []finding) {
 		findings = append(findings, poor("give a gateway --max-age or --max-bytes", "%s has no limit but that of each user, so it grows with every new user", name)...)
 	}
 	if findings == nil {
-		return good("%s keeps for each user: %s; for %s; in all: %s", name,
+		return good("%s is as a gateway wants it: max-msgs-per-user %s, max-age %s, max-bytes %s", name,
 			limited(cfg.MaxMsgsPerSubject, grouped), limited(cfg.MaxAge, lasting), limited(cfg.MaxBytes, sized))
 	}
 	return findings
@@ -126,7 +142,7 @@ func (d *doctor) streamSettings(ctx context.Context) (findings []finding) {
 // limited shows a limit, or that there is none.
 func limited[T int64 | time.Duration](limit T, show func(T) string) string {
 	if limit <= 0 {
-		return "no limit"
+		return "none"
 	}
 	return show(limit)
 }

@@ -82,7 +82,7 @@ func TestDoctorFindsTheStreamsFaults(t *testing.T) {
 		check, verdict string
 		text           string
 	}{
-		{"fit", func(*jetstream.StreamConfig) {}, nil, "stream", isGood, "for 1h"},
+		{"fit", func(*jetstream.StreamConfig) {}, nil, "stream", isGood, "max-msgs-per-user none, max-age 1h, max-bytes none"},
 		{"not as Tidings needs it", func(c *jetstream.StreamConfig) { c.AllowDirect, c.AllowMsgTTL, c.MaxConsumers = false, false, 10 }, nil,
 			"stream", isPoor, "allow_direct false → true, allow_msg_ttl none → true, max_consumers 10 → 1000000"},
 		{"lacks topics", func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:1] }, nil, "stream", isPoor, "[notify.user.*] → [notify.user.*,notify.topic.*]"},
@@ -148,11 +148,14 @@ func TestDoctorFindsTheServersFaults(t *testing.T) {
 	finds(t, all["jetstream"], isBad, "start nats-server with -js")
 	finds(t, all["server"], isGood, bare.URL())
 	finds(t, all["version"], isGood, "nats-server 2.")
-	if len(all["stream"]) > 0 {
+	if len(all["jetstream"]) != 1 || len(all["stream"]) > 0 {
 		t.Errorf("a stream without JetStream: %+v", all["stream"])
 	}
 	finds(t, examine(t, "--nats", nowhere)["server"], isBad, "is it running?")
 	finds(t, examine(t, "--nats", bare.URL(), "--max-notification", "2000000")["payload"], isBad, "set max_payload of the server to 2008192 or more")
+
+	lax := streamstest.Run(t, streamstest.WithConfig(`jetstream { strict: false }`))
+	finds(t, examine(t, "--nats", lax.URL())["jetstream"], isPoor, "set strict: true")
 
 	guarded := streamstest.Run(t, streamstest.WithConfig(`accounts { A {
 		jetstream: { max_store: 2000, max_streams: 1, max_consumers: 1 }

@@ -16,9 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidings-io/tidings/auth"
+	"github.com/tidings-io/tidings/delivery"
 	"github.com/tidings-io/tidings/delivery/client"
 	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/streamstest"
@@ -32,6 +34,11 @@ type guarded struct {
 
 func runGuarded(t *testing.T) guarded {
 	t.Helper()
+	return guarded{streamstest.Run(t, streamstest.WithConfig(leastRights(t))), t}
+}
+
+func leastRights(t *testing.T) string {
+	t.Helper()
 	conf, err := os.ReadFile(filepath.Join("deploy", "nats-server.conf"))
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +47,7 @@ func runGuarded(t *testing.T) guarded {
 	for _, user := range []string{"gateway", "responder", "publisher", "operator"} {
 		text = fmt.Sprintf("%s_PASSWORD: %s\n%s", strings.ToUpper(user), user, text) // a variable, as one of the environment is
 	}
-	return guarded{streamstest.Run(t, streamstest.WithConfig(text)), t}
+	return text
 }
 
 // as is a connection of a user, and how it is told what it may not do.
@@ -189,6 +196,36 @@ func TestLeastRightsSuffice(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// The gateway is allowed what doctor tries, and beside that what is listed here.
+func TestLeastRightsAreThoseThatDoctorTries(t *testing.T) {
+	t.Parallel()
+	var options server.Options
+	if err := options.ProcessConfigString(leastRights(t)); err != nil {
+		t.Fatal(err)
+	}
+	publish, subscribe := streams.Config{}.Rights()
+	morePublish, moreSubscribe := delivery.Rights()
+	wantPublish := slices.Concat(publish, morePublish, []string{
+		"tidings.auth", "_INBOX_gateway.>", "_INBOX_operator.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$SRV.INFO",
+	})
+	wantSubscribe := slices.Concat(subscribe, moreSubscribe, []string{
+		"_INBOX_gateway.>", "$SRV.*", "$SRV.*.tidings-gateway", "$SRV.*.tidings-gateway.*",
+	})
+	for _, user := range options.Users {
+		if user.Username != "gateway" {
+			continue
+		}
+		for _, lists := range [][2][]string{{user.Permissions.Publish.Allow, wantPublish}, {user.Permissions.Subscribe.Allow, wantSubscribe}} {
+			got, want := slices.Sorted(slices.Values(lists[0])), slices.Sorted(slices.Values(lists[1]))
+			if !slices.Equal(got, want) {
+				t.Errorf("allowed %q\nwanted  %q", got, want)
+			}
+		}
+		return
+	}
+	t.Error("there is no gateway")
 }
 
 // What the configuration that we ship does not allow is denied.
