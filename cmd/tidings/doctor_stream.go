@@ -212,13 +212,18 @@ func (d *doctor) replicas(context.Context) []finding {
 
 func replicasFinding(want int, cluster *jetstream.ClusterInfo) []finding {
 	var lagging []string
-	follow := 1 // the leader
+	all, follow := 1, 1 // the leader
 	for _, r := range cluster.Replicas {
+		if r.Pending { // it is being added, and has no vote yet
+			lagging = append(lagging, r.Name+" is new")
+			continue
+		}
+		all++
 		switch {
 		case r.Offline:
 			lagging = append(lagging, r.Name+" is offline")
 		case !r.Current || r.Lag > 1000:
-			lagging = append(lagging, fmt.Sprintf("%s lags by %s", r.Name, grouped(r.Lag)))
+			lagging = append(lagging, fmt.Sprintf("%s lags by %s, and was heard of %s ago", r.Name, grouped(r.Lag), r.Active.Round(100*time.Millisecond)))
 		default:
 			follow++
 		}
@@ -228,7 +233,7 @@ func replicasFinding(want int, cluster *jetstream.ClusterInfo) []finding {
 		found += "; " + strings.Join(lagging, ", ")
 	}
 	switch {
-	case 2*follow <= want:
+	case 2*follow <= all:
 		return bad("start those nodes, or nothing can be published", "%s: no quorum", found)
 	case len(lagging) > 0:
 		return poor("start those nodes, or see why they lag: one more, and nothing can be published", "%s", found)

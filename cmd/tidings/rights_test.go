@@ -74,8 +74,8 @@ func (g guarded) command(user string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// listen has a client of the gateway receive until the test ends, or it is sent away.
-func listen(t *testing.T, url, user, device string) (got <-chan string, ended <-chan error) {
+// hear has a client of the gateway receive until the test ends, or it is sent away.
+func hear(t *testing.T, url, user, device string) (got <-chan string, ended <-chan error) {
 	t.Helper()
 	messages, end := make(chan string, 100), make(chan error, 1)
 	c, err := client.New(client.Config{
@@ -114,9 +114,9 @@ func TestLeastRightsSuffice(t *testing.T) {
 	responder, responderDenied := server.as("responder")
 	respondWith(t, responder, auth.TokenIsUser("all"))
 	g := runGateway(t, append(server.flags("gateway"), "--api-keys", keys)...)
-	got, ended := listen(t, g.url(), "alice", "")
+	got, ended := hear(t, g.url(), "alice", "")
 
-	phone, _ := listen(t, g.url(), "alice", "phone")
+	phone, _ := hear(t, g.url(), "alice", "phone")
 
 	backend, backendDenied := server.as("publisher")
 	if err := backend.Publish("notify.user.alice", []byte(`"plain"`)); err != nil {
