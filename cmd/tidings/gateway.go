@@ -64,7 +64,8 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if err != nil {
 		return err
 	}
-	front := newFront(listener, shown, log)
+	limits := o.limits.limits(o.dev)
+	front := newFront(delivery.NewListener(listener, limits, socketsWithin(fileLimit()), log), shown, log)
 	defer front.close()
 	admin, err := startAdmin(o.adminListen, log)
 	if err != nil {
@@ -89,7 +90,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
-		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey, Limits: o.limits.limits(o.dev),
+		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey, Limits: limits,
 		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log,
 	})
 	keys.use = gateway.SetKeys

@@ -81,3 +81,12 @@ func connectionsWithin(files uint64) int {
 	files = min(files, 1<<30)
 	return int(max(files-files/8, 101) - 100)
 }
+
+// socketsWithin leaves half of that for whoever has not been let in yet. Where the limit is not known there may be any number, 0.
+func socketsWithin(files uint64, known bool) int {
+	if !known {
+		return 0
+	}
+	files = min(files, 1<<30)
+	return connectionsWithin(files) + (int(files)-connectionsWithin(files))/2
+}

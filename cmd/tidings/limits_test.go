@@ -40,6 +40,11 @@ func TestLimitFlags(t *testing.T) {
 			t.Errorf("with %d files %d connections, want %d", files, n, connections)
 		}
 	}
+	for files, sockets := range map[uint64]int{0: 0, 20: 10, 1024: 910, 20_000: 18_700} {
+		if n := socketsWithin(files, files > 0); n != sockets {
+			t.Errorf("with %d files %d sockets, want %d", files, n, sockets)
+		}
+	}
 	l, err = parseLimits(t, "--max-connections", "7", "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1", "--trusted-proxy", "192.0.2.1")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,91 @@
+package delivery
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// door is the listener for clients.
+type door struct {
+	net.Listener
+	most, perAddress int // 0: any number
+	proxies          []netip.Prefix
+	log              zerolog.Logger // a line a minute
+
+	mu   sync.Mutex
+	open int
+	of   map[netip.Addr]int // no entry where none is open
+}
+
+// NewListener closes connections that come to l while as many are open as may be, before they have said a word: a Gateway counts those that
+// have asked for something, and others take a file of the process just the same. In all there may be so many, 0 for any number; from
+// one address, unless it is a trusted proxy's, as many as limits allow connections, and unauthenticated ones on top for other requests.
+func NewListener(l net.Listener, limits Limits, most int, log zerolog.Logger) net.Listener {
+	d := &door{Listener: l, most: most, proxies: limits.TrustedProxies, of: map[netip.Addr]int{}}
+	d.log = log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	if limits.ConnectionsPerAddress > 0 && limits.UnauthenticatedPerAddress > 0 {
+		d.perAddress = limits.ConnectionsPerAddress + limits.UnauthenticatedPerAddress
+	}
+	return d
+}
+
+// guest is a connection that counts until it is closed.
+type guest struct {
+	*net.TCPConn
+	door    *door
+	address netip.Addr
+	gone    atomic.Bool
+}
+
+func (d *door) Accept() (net.Conn, error) {
+	for {
+		conn, err := d.Listener.Accept()
+		tcp, ok := conn.(*net.TCPConn)
+		if err != nil || !ok {
+			return conn, err
+		}
+		if g := d.enter(tcp); g != nil {
+			return g, nil
+		}
+		d.log.Warn().Stringer("remote", tcp.RemoteAddr()).Msg("closed before it said a word: too many are open, from its address or in all; if that is a proxy's, name it with --trusted-proxy")
+		_ = tcp.SetLinger(0) // nothing of it stays in the kernel
+		_ = tcp.Close()
+	}
+}
+
+func (d *door) enter(conn *net.TCPConn) *guest {
+	remote := conn.RemoteAddr().String()
+	own, _ := parseAddress(remote)
+	proxy := slices.ContainsFunc(d.proxies, func(p netip.Prefix) bool { return p.Contains(own) })
+	a := addressOf(remote)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.most > 0 && d.open >= d.most || d.perAddress > 0 && d.of[a] >= d.perAddress && !proxy {
+		return nil
+	}
+	d.open++
+	d.of[a]++
+	return &guest{TCPConn: conn, door: d, address: a}
+}
+
+func (g *guest) Close() error {
+	if g.gone.CompareAndSwap(false, true) {
+		g.door.leave(g.address)
+	}
+	return g.TCPConn.Close()
+}
+
+func (d *door) leave(a netip.Addr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open--
+	if d.of[a]--; d.of[a] == 0 {
+		delete(d.of, a)
+	}
+}
