@@ -6,6 +6,12 @@ func DecodePublication(body []byte) (users []string, topic string, data []byte, 
 	return p.users, p.topic, p.n.Data, err
 }
 
+// DecodeAcknowledgement is the same of the other body that strangers send.
+func DecodeAcknowledgement(body []byte) (epoch string, seq uint64, device string, err error) {
+	a, err := decodeAcknowledgement(body)
+	return a.epoch, a.seq, a.device, err
+}
+
 // StatusOf is the HTTP status of an error.
 func StatusOf(err error) int { return problemFor(err).Status }
 

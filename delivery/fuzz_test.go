@@ -2,6 +2,7 @@ package delivery_test
 
 import (
 	"encoding/json"
+	"strconv"
 	"testing"
 	"unicode/utf8"
 
@@ -42,6 +43,29 @@ func FuzzPublication(f *testing.F) {
 		var loose map[string]any // what is taken is JSON to everybody
 		if err := json.Unmarshal(body, &loose); err != nil {
 			t.Errorf("%q: %v", body, err)
+		}
+	})
+}
+
+// Whatever the body, it is either refused as the sender's mistake, or says one position in plain digits. Seeds are in testdata/fuzz.
+func FuzzAcknowledgement(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		epoch, seq, device, err := delivery.DecodeAcknowledgement(body)
+		if err != nil {
+			if status := delivery.StatusOf(err); status != 400 {
+				t.Errorf("%d: %v", status, err)
+			}
+			return
+		}
+		if epoch == "" || !utf8.ValidString(epoch) || !utf8.ValidString(device) {
+			t.Errorf("epoch %q, device %q", epoch, device)
+		}
+		var loose map[string]json.RawMessage
+		if err := json.Unmarshal(body, &loose); err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		if said := string(loose["seq"]); said != strconv.FormatUint(seq, 10) {
+			t.Errorf("seq %s is read as %d", said, seq)
 		}
 	})
 }
