@@ -45,7 +45,7 @@ func newBench() *cobra.Command {
 		},
 	}
 	o.add(cmd.Flags())
-	cmd.AddCommand(newStreamFloor(), newSocketFloor())
+	cmd.AddCommand(newStreamFloor(), newSocketFloor(), newAttackers())
 	return cmd
 }
 
@@ -112,7 +112,7 @@ func (o *benchOptions) run(cmd *cobra.Command) error {
 	defer children.remove()
 	cfg := o.cfg
 	cfg.Stream = o.stream.cfg.Name
-	cfg.StreamFloor, cfg.SocketFloor = children.streamFloor, children.socketFloor
+	cfg.StreamFloor, cfg.SocketFloor, cfg.Attackers = children.streamFloor, children.socketFloor, children.attackers
 	machine := machine{
 		Cores: runtime.GOMAXPROCS(0), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), Version: version(), Measured: o.url,
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"net"
 	"os"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -11,7 +13,7 @@ import (
 	"github.com/tidings-io/tidings/streams/embedded"
 )
 
-// The floors are commands because they must be processes: what they take of the machine is then theirs alone.
+// The floors, and attackers, are commands because they must be processes: what they take of the machine is then theirs alone.
 
 func newStreamFloor() *cobra.Command {
 	var (
@@ -53,4 +55,30 @@ func newSocketFloor() *cobra.Command {
 			return bench.ServeSockets(cmd.Context(), listener)
 		},
 	}
+}
+
+func newAttackers() *cobra.Command {
+	var (
+		target string
+		n      int
+		within time.Duration
+	)
+	cmd := &cobra.Command{
+		Use: "attackers", Short: "Make hostile connections, for bench", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), within)
+			defer cancel()
+			log := zerolog.New(os.Stderr)
+			log.Info().Stringer("listen", listener.Addr()).Msg("serving")
+			return bench.ServeAttackers(ctx, listener, target, n)
+		},
+	}
+	cmd.Flags().StringVar(&target, "at", "", "address on this machine")
+	cmd.Flags().IntVar(&n, "connections", 1000, "so many")
+	cmd.Flags().DurationVar(&within, "within", 3*time.Minute, "after which they stop, if nobody has stopped them before")
+	return cmd
 }

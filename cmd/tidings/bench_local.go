@@ -68,6 +68,11 @@ func (c *children) streamFloor(ctx context.Context) (*bench.Server, error) {
 	return server, err
 }
 
+func (c *children) attackers(ctx context.Context, url string, n int) (*bench.Server, error) {
+	server, _, err := c.start(ctx, []string{"bench", "attackers", "--at", strings.TrimPrefix(url, "ws://"), "--connections", strconv.Itoa(n)})
+	return server, err
+}
+
 func (c *children) socketFloor(ctx context.Context) (*bench.Server, error) {
 	server, _, err := c.start(ctx, []string{"bench", "floor-sockets"})
 	return server, err
@@ -114,8 +119,12 @@ func (c *children) start(ctx context.Context, args []string) (*bench.Server, ser
 	defer late.Stop()
 	for {
 		if at, ok := serving(name); ok {
+			admin := ""
+			if at.Admin != "" {
+				admin = "http://" + at.Admin
+			}
 			return &bench.Server{
-				URL: "ws://" + at.Listen,
+				URL: "ws://" + at.Listen, Admin: admin,
 				Connect: func() (*nats.Conn, error) {
 					return nats.Connect(at.NATS, natsOptions("tidings bench", zerolog.Nop())...)
 				},
@@ -138,10 +147,10 @@ func (c *children) start(ctx context.Context, args []string) (*bench.Server, ser
 	}
 }
 
-// servingAt is a line of a log in JSON.
-type servingAt struct{ Message, Listen, NATS string }
+// servingAt is what lines of a log in JSON say.
+type servingAt struct{ Message, Listen, NATS, Admin string }
 
-// serving finds the line of a log that says so.
+// serving finds the line of a log that says so; where the admin listener is, one before it says.
 func serving(name string) (at servingAt, ok bool) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -157,6 +166,9 @@ func serving(name string) (at servingAt, ok bool) {
 
 // deployed is the deployment that the flags name.
 func (o *benchOptions) deployed(_ context.Context, needs bench.Needs) (*bench.Server, error) {
+	if needs.Attacked {
+		return nil, fmt.Errorf("%w: it attacks a gateway of its own only, which --local starts", bench.ErrCannot)
+	}
 	if needs.Tail > 0 {
 		return nil, fmt.Errorf("%w: it needs a gateway with a small --tail, which --local starts", bench.ErrCannot)
 	}

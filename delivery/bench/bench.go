@@ -24,12 +24,14 @@ type Config struct {
 	Start       func(context.Context, Needs) (*Server, error) // a Tidings; ErrCannot skips the scenario
 	StreamFloor func(context.Context) (*Server, error)        // a NATS server beside a ServeStream
 	SocketFloor func(context.Context) (*Server, error)        // a ServeSockets
+	// Attackers starts a ServeAttackers of so many connections to the server at this URL.
+	Attackers func(ctx context.Context, url string, n int) (*Server, error)
 
 	Stream      string        // name of the stream: "NOTIFICATIONS"
 	Respond     bool          // answer authentication requests: a token is its user's name
 	AuthSubject string        // to answer on: auth.DefaultSubject
 	Topic       string        // that every user's token grants: "all"
-	Only        []string      // names of scenarios: all
+	Only        []string      // names of scenarios: all that need not be named
 	Scale       float64       // of users and messages: 1
 	Runs        int           // of which figures are medians: 1
 	Idle        time.Duration // before memory is looked at: 5 s
@@ -41,12 +43,14 @@ type Config struct {
 type Needs struct {
 	Tail           int64 // MiB
 	MaxMsgsPerUser int64
+	Attacked       bool
 }
 
 // Server is one that runs.
 type Server struct {
 	URL     string // such as ws://127.0.0.1:8080
 	Connect func() (*nats.Conn, error)
+	Admin   string                                 // URL of its metrics and profiles, of a Tidings; empty: not known
 	PIDs    []int                                  // of its processes, where they are on this machine
 	Shared  bool                                   // others use it too: what is left in it goes at the end
 	Beside  func(context.Context) (*Server, error) // starts another gateway at the same NATS; nil: cannot be
@@ -91,7 +95,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		return report, err
 	}
 	chosen := slices.DeleteFunc(Scenarios(), func(s Scenario) bool {
-		return len(cfg.Only) > 0 && !slices.Contains(cfg.Only, s.Name)
+		return !slices.Contains(cfg.Only, s.Name) && (len(cfg.Only) > 0 || s.Asked)
 	})
 	b := &bench{cfg: cfg, report: &report, progress: Progress{Total: cfg.Runs * len(chosen)}}
 	for _, s := range chosen {
