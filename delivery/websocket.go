@@ -22,6 +22,10 @@ type socket struct {
 }
 
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	if !r.ProtoAtLeast(1, 1) { // RFC 6455, 4.2.1: gorilla would upgrade it
+		writeProblem(w, problemf(http.StatusBadRequest, "a WebSocket begins with HTTP/1.1: see that a proxy between speaks it too"))
+		return
+	}
 	if !g.allowed(r) {
 		writeProblem(w, g.refusedOrigin(r))
 		return
