@@ -53,13 +53,9 @@ func hostile(ctx context.Context, b *bench) error {
 	if _, err := s.fleet.connect(ctx, fewAtOnce); err != nil {
 		return err
 	}
+	send := func(rounds int) error { return s.send(ctx, s.nc, rounds, g.perSecond) }
 	var had footprint
-	o, err := b.besiege(ctx, g, s.fleet, func(rounds int) error {
-		if s.rounds > 0 { // they are about to come
-			had = s.footprint(ctx)
-		}
-		return s.send(ctx, s.nc, rounds, g.perSecond)
-	})
+	o, err := b.besiege(ctx, g, s.fleet, send, func() { had = s.footprint(ctx) })
 	if err != nil {
 		return err
 	}
@@ -83,7 +79,8 @@ func (b *bench) siegeFloor(ctx context.Context, g siege) (o endured, err error) 
 		return o, err
 	}
 	defer s.close()
-	o, err = b.besiege(ctx, g, s.fleet, func(rounds int) error { return s.tell(ctx, rounds, g.perSecond, false) })
+	send := func(rounds int) error { return s.tell(ctx, rounds, g.perSecond, false) }
+	o, err = b.besiege(ctx, g, s.fleet, send, func() {})
 	if err != nil {
 		return o, err
 	}
@@ -93,9 +90,9 @@ func (b *bench) siegeFloor(ctx context.Context, g siege) (o endured, err error) 
 	return o, nil
 }
 
-// besiege has send publish so many rounds in peace and then under attack, at the end of which newcomers come too. The attackers are
-// gone when it returns.
-func (b *bench) besiege(ctx context.Context, g siege, f *fleet, send func(rounds int) error) (o endured, err error) {
+// besiege has send publish so many rounds in peace and then under attack, at the end of which newcomers come too. Between is called
+// before the attackers come; they are gone when it returns.
+func (b *bench) besiege(ctx context.Context, g siege, f *fleet, send func(rounds int) error, between func()) (o endured, err error) {
 	b.step("messages at %g/s to %s users", g.perSecond, comma(g.users))
 	if err := send(g.before); err != nil {
 		return o, err
@@ -103,6 +100,7 @@ func (b *bench) besiege(ctx context.Context, g siege, f *fleet, send func(rounds
 	if _, err := f.await(ctx, g.before); err != nil {
 		return o, err
 	}
+	between()
 	b.step("%s attackers come", comma(g.attackers))
 	attackers, err := b.cfg.Attackers(ctx, strings.TrimSuffix(f.url, wire.Path), g.attackers)
 	if err != nil {
