@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -64,9 +65,12 @@ func (s *sockets) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	for admitted {
 		if _, _, err := ws.NextReader(); err != nil {
-			return
+			break
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = slices.DeleteFunc(s.conns, func(one *websocket.Conn) bool { return one == ws })
 }
 
 // send writes so many rounds, each with a message for every connection: one of its own, or with fanout the same.
