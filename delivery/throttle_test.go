@@ -60,7 +60,6 @@ func TestFloodsAreHeldUp(t *testing.T) {
 	t.Parallel()
 	const rate, burst, early, lasts = 8 << 10, 80 << 10, 32 << 10, time.Second
 	n := newTown(t, withLimits(delivery.Limits{SendRate: rate}))
-	good, _ := n.live(t, "good")
 	for name, c := range map[string]struct {
 		begin, flood []byte
 		costs        int   // bytes, of one
@@ -114,6 +113,7 @@ func TestFloodsAreHeldUp(t *testing.T) {
 	}
 	t.Run("beside them", func(t *testing.T) {
 		t.Parallel()
+		good, _ := n.live(t, "good")
 		for end := time.Now().Add(lasts); time.Now().Before(end); {
 			seq := n.to(t, "good", "x")
 			expect[wire.Msg](good)
