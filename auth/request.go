@@ -19,6 +19,7 @@ const (
 	headerUserAgent  = "Tidings-User-Agent"
 	headerDevice     = "Tidings-Device"
 	headerRenew      = "Tidings-Renew"
+	headerTrace      = "traceparent" // W3C trace context
 )
 
 // maxHeader bounds each header's value in bytes: Origin and User-Agent come from strangers.
@@ -42,6 +43,8 @@ type Request struct {
 	Device string `json:"device,omitempty"`
 	// Renew: the connection was admitted before and wants to stay.
 	Renew bool `json:"renew,omitempty"`
+	// Traceparent is the trace context (W3C) of a gateway that traces, for a backend that does.
+	Traceparent string `json:"traceparent,omitempty"`
 }
 
 // String shows the request without its token.
@@ -73,6 +76,7 @@ func (r Request) message(subject string) *nats.Msg {
 	set(headerOrigin, r.Origin)
 	set(headerUserAgent, r.UserAgent)
 	set(headerDevice, r.Device)
+	set(headerTrace, r.Traceparent)
 	if r.Renew {
 		msg.Header.Set(headerRenew, "true")
 	}
@@ -89,6 +93,8 @@ func requestOf(token []byte, h nats.Header) Request {
 		UserAgent:  h.Get(headerUserAgent),
 		Device:     h.Get(headerDevice),
 		Renew:      h.Get(headerRenew) == "true",
+
+		Traceparent: h.Get(headerTrace),
 	}
 }
 

@@ -132,5 +132,8 @@ func (g *Gateway) readPublication(w http.ResponseWriter, r *http.Request) (publi
 		}
 		p.n.ID = key
 	}
+	if trace := r.Header.Get(streams.HeaderTraceparent); streams.ValidTraceparent(trace) {
+		p.n.Traceparent = trace
+	}
 	return p, nil
 }

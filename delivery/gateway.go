@@ -18,6 +18,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/delivery/web"
@@ -30,7 +31,7 @@ type Config struct {
 	NATS    *nats.Conn // for what gateways tell each other
 	Auth    auth.Authenticator
 	Stream  *streams.Stream
-	Tail    *streams.Tail // made with Encode
+	Tail    *streams.Tail // made with Encode, or the Encoder of Tracer
 	Cursors *streams.Cursors
 
 	Origins []string // browsers on these origins may connect, beside those of the same host, such as "https://app.example"
@@ -53,6 +54,7 @@ type Config struct {
 
 	Version string
 	Logger  zerolog.Logger
+	Tracer  trace.TracerProvider // of spans; the Tail must be made with its Encoder. Nil: there are none
 }
 
 // Gateway serves clients. Make it with New, mount Handler, have Run going, and Drain it at the end.
@@ -60,6 +62,7 @@ type Gateway struct {
 	cfg      Config
 	log      zerolog.Logger
 	oddLog   zerolog.Logger // of what others did wrong: a line a minute
+	tracer   trace.Tracer   // nil: off
 	keys     atomic.Pointer[Keys]
 	hub      *hub
 	gate     *gate
@@ -91,6 +94,7 @@ func New(cfg Config) *Gateway {
 	g.SetKeys(cfg.APIKeys)
 	g.metrics.watch(g)
 	g.cfg.Auth = countedAuth{cfg.Auth, g.metrics}
+	g.trace()
 	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	g.all.sessions = map[*session]struct{}{}
 	g.ctx, g.end = context.WithCancelCause(context.Background())

@@ -124,7 +124,7 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.tail.Encode = delivery.Encode
+	cfg.tail.Encode = delivery.Encoder(cfg.delivery.Tracer)
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
 	cfg.tail.Logger, cfg.cursors.Logger, cfg.delivery.Logger = log, log, log
 	if cfg.log != nil {

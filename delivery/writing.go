@@ -24,6 +24,7 @@ type writer struct {
 	warned   lease     // whose end was announced
 	ping     time.Time // when the next is due
 	retry    time.Time // when to read again after a failure; zero: there was none
+	spans    spans     // of messages that are held
 }
 
 // writeLoop writes what comes behind the session's position, until the connection ends: first what was missed, then what is
@@ -35,6 +36,7 @@ func (s *session) writeLoop(ctx context.Context) error {
 	due := w.nextDue()
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
+	defer func() { w.spans.end(errUnsent) }()
 	for {
 		more, err := w.writeNext(ctx)
 		if err != nil {
@@ -178,7 +180,11 @@ func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
 	}
 	w.sent.Store(e.Seq) // before the client can acknowledge it
 	w.delivered++
-	return w.line.write(e.Frame, e.Seq)
+	frame := e.Frame
+	if w.g.tracer != nil {
+		frame = w.trace(e)
+	}
+	return w.line.write(frame, e.Seq)
 }
 
 // writeDue writes what time brings: a ping, a word of the lease's end, or the end.

@@ -31,7 +31,8 @@ type Message struct {
 	Kind        string
 	ContentType string
 	Data        []byte
-	marker      bool // the server made it, of a deletion
+	header      nats.Header // for what is seldom asked
+	marker      bool        // the server made it, of a deletion
 }
 
 // Topic is the name of the topic that the message was published to; empty for a user's own.
@@ -50,6 +51,7 @@ func newMessage(seq uint64, subject string, stored time.Time, header nats.Header
 	if len(header) == 0 {
 		return m
 	}
+	m.header = header
 	m.marker = header.Get(headerMarker) != ""
 	m.Kind = header.Get(HeaderKind)
 	m.ContentType = header.Get(HeaderContentType)

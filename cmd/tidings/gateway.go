@@ -59,6 +59,11 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if o.dev {
 		demoKey = rand.Text()
 	}
+	tracer, stopTracing, err := startTracing(log, out)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	// The ports first: where one is taken, nothing else should have been started.
 	listener, err := listen("listen", o.listen)
 	if err != nil {
@@ -83,7 +88,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if err != nil {
 		return unlessTold(ctx, err)
 	}
-	tail := streams.NewTail(stream, streams.TailConfig{Encode: delivery.Encode, MaxBytes: o.tail << 20, Logger: log})
+	tail := streams.NewTail(stream, streams.TailConfig{Encode: delivery.Encoder(tracer), MaxBytes: o.tail << 20, Logger: log})
 	cursors := streams.NewCursors(tail, streams.CursorsConfig{
 		Interval: o.commitInterval, MaxDevices: o.maxDevices, Committed: delivery.Committed(nc), Logger: log,
 	})
@@ -91,7 +96,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
 		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey, Limits: limits,
-		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log,
+		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
 	})
 	keys.use = gateway.SetKeys
 

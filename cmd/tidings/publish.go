@@ -30,7 +30,7 @@ func newPublish() *cobra.Command {
 		Use:   "publish USER [DATA]",
 		Short: "Store a notification to a user, or to a topic",
 		Long: `Store a notification. It prints the sequence once the stream has acknowledged it, which means: it will be delivered.
-Without DATA, or with -, the data is read from standard input.`,
+Without DATA, or with -, the data is read from standard input. A W3C trace context in TRACEPARENT goes along.`,
 		Example: `  tidings publish alice '{"order":991}'
   tidings publish alice --id ord-991 --kind order.shipped --ttl 24h < order.json
   tidings publish --topic releases 'v2 is out'`,
@@ -51,6 +51,9 @@ Without DATA, or with -, the data is read from standard input.`,
 			var err error
 			if n.Data, err = data(cmd, args); err != nil {
 				return err
+			}
+			if trace := os.Getenv("TRACEPARENT"); streams.ValidTraceparent(trace) {
+				n.Traceparent = trace
 			}
 			nc, err := nats.connect("tidings publish", zerolog.Nop())
 			if err != nil {
