@@ -38,9 +38,8 @@ func NewListener(l net.Listener, limits Limits, most int, log zerolog.Logger) ne
 // guest is a connection that counts until it is closed.
 type guest struct {
 	*net.TCPConn
-	door    *door
-	address netip.Addr
-	gone    atomic.Bool
+	door *door
+	gone atomic.Bool
 }
 
 func (d *door) Accept() (net.Conn, error) {
@@ -53,7 +52,8 @@ func (d *door) Accept() (net.Conn, error) {
 		if g := d.enter(tcp); g != nil {
 			return g, nil
 		}
-		d.log.Warn().Stringer("remote", tcp.RemoteAddr()).Msg("closed before it said a word: too many are open, from its address or in all; if that is a proxy's, name it with --trusted-proxy")
+		d.log.Warn().Stringer("remote", tcp.RemoteAddr()).
+			Msg("closed before it said a word: too many are open, from its address or in all; if that is a proxy's, name it with --trusted-proxy")
 		_ = tcp.SetLinger(0) // nothing of it stays in the kernel
 		_ = tcp.Close()
 	}
@@ -71,12 +71,12 @@ func (d *door) enter(conn *net.TCPConn) *guest {
 	}
 	d.open++
 	d.of[a]++
-	return &guest{TCPConn: conn, door: d, address: a}
+	return &guest{TCPConn: conn, door: d}
 }
 
 func (g *guest) Close() error {
 	if g.gone.CompareAndSwap(false, true) {
-		g.door.leave(g.address)
+		g.door.leave(addressOf(g.RemoteAddr().String()))
 	}
 	return g.TCPConn.Close()
 }

@@ -127,9 +127,9 @@ func (g *Gateway) enter(r *http.Request) error {
 	return err
 }
 
-// leave gives back what enter took, and known what being known did.
-func (g *Gateway) leave(remote string, known bool) {
-	g.gate.leave(addressOf(remote), known)
+// leave gives back what enter took, of a connection that was admitted or not.
+func (g *Gateway) leave(remote string, admitted bool) {
+	g.gate.leave(addressOf(remote), admitted)
 	g.all.done()
 }
 

@@ -12,8 +12,8 @@ const frameCosts = 128
 // readAtOnce bounds what a client can owe.
 const readAtOnce = 4 << 10
 
-// pace is how fast a client is read: what has been read is paid for before more is. It counts at the socket, beneath gorilla, which reads pings, pongs and empty
-// fragments without a word. Only the reader uses it.
+// pace is how fast a client is read: what has been read is paid for before more is. It counts at the socket, beneath gorilla, which reads
+// pings, pongs and empty fragments without a word. Only the reader uses it.
 type pace struct {
 	bucket *rate.Limiter // nil: as fast as it sends
 	paid   time.Time     // when what was read will be; zero: it is
