@@ -80,7 +80,7 @@ func TestTablesOfRatesAreBounded(t *testing.T) {
 func TestAWaitEndsWithTheSession(t *testing.T) {
 	t.Parallel()
 	over, waited := make(chan struct{}), make(chan struct{})
-	p := pace{paid: time.Now().Add(time.Hour), over: over}
+	p := pace{debt: time.Hour, over: over}
 	go func() {
 		defer close(waited)
 		p.wait()

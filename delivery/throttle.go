@@ -16,7 +16,7 @@ const readAtOnce = 4 << 10
 // pings, pongs and empty fragments without a word. Only the reader uses it.
 type pace struct {
 	bucket *rate.Limiter // nil: as fast as it sends
-	paid   time.Time     // when what was read will be; zero: it is
+	debt   time.Duration // for which to wait before more is read
 	over   <-chan struct{}
 }
 
@@ -26,23 +26,21 @@ func (p *pace) charge(n int) {
 		return
 	}
 	now := time.Now()
-	if debt := p.bucket.ReserveN(now, n).DelayFrom(now); debt > 0 {
-		p.paid = now.Add(debt)
-	}
+	p.debt = p.bucket.ReserveN(now, n).DelayFrom(now)
 }
 
 // wait waits until all is paid for, or the session is over.
 func (p *pace) wait() {
-	if p.paid.IsZero() {
+	if p.debt == 0 {
 		return
 	}
-	timer := time.NewTimer(time.Until(p.paid))
+	timer := time.NewTimer(p.debt)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-p.over:
 	}
-	p.paid = time.Time{}
+	p.debt = 0
 }
 
 // Read is for gorilla.
