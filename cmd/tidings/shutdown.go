@@ -60,11 +60,11 @@ func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, curso
 		case <-hurry.Done():
 		}
 	}
-	draining, cancel := context.WithTimeout(context.Background(), o.drain)
-	defer cancel()
-	patient := context.AfterFunc(hurry, func() { time.AfterFunc(goodbyes, cancel) })
+	draining, drained := context.WithTimeout(context.Background(), o.drain)
+	defer drained()
+	patient := context.AfterFunc(hurry, func() { time.AfterFunc(goodbyes, drained) })
 	defer patient()
-	drained := gateway.Drain(draining, hurry.Done()) // sessions end while their goodbyes can still be sent
+	left := gateway.Drain(draining, hurry.Done()) // sessions end while their goodbyes can still be sent
 	_ = front.Shutdown(draining)
 	err := parts() // nothing moves a cursor any more …
 	committing, cancel := context.WithTimeout(context.Background(), o.drain)
@@ -73,5 +73,5 @@ func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, curso
 		flushed = fmt.Errorf("not all positions were committed, clients will see repeats: %w", flushed)
 		err = errors.Join(err, flushed)
 	}
-	return errors.Join(err, drained)
+	return errors.Join(err, left)
 }
