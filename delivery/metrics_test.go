@@ -128,16 +128,19 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		`tidings_replay_messages_bucket{le="50"}`:        2,
 		`tidings_delivered_total{phase="replay"}`:        30 + 30, // the device, and the events
 	})
-	have := samples(t, exposition(t, n.gateway))
-	for _, name := range []string{
-		`tidings_cold_read_duration_seconds_count{kind="alone"}`, `tidings_cold_read_messages_total{kind="alone"}`,
-		`tidings_commits_total{result="moved"}`, `tidings_commit_duration_seconds_count`, `tidings_tail_messages`, `tidings_tail_bytes`,
-		`tidings_delivery_latency_seconds_sum`, `go_goroutines`,
-	} {
-		if have[name] <= 0 {
-			t.Errorf("%s is %v", name, have[name])
+	streamstest.Eventually(t, 2*patience, func() (err error) {
+		have := samples(t, exposition(t, n.gateway))
+		for _, name := range []string{
+			`tidings_cold_read_duration_seconds_count{kind="alone"}`, `tidings_cold_read_messages_total{kind="alone"}`,
+			`tidings_commits_total{result="moved"}`, `tidings_commit_duration_seconds_count`, `tidings_tail_messages`, `tidings_tail_bytes`,
+			`tidings_delivery_latency_seconds_sum`, `go_goroutines`,
+		} {
+			if have[name] <= 0 {
+				err = errors.Join(err, fmt.Errorf("%s is %v", name, have[name]))
+			}
 		}
-	}
+		return err
+	})
 
 	// A position of another epoch is a gap.
 	lost, _ := n.enter(t, wire.Auth{Token: user, Device: device, User: user, Epoch: "another", After: ptr(uint64(1))})

@@ -59,7 +59,7 @@ func (t *Tail) coldReadDone(r ColdRead, began time.Time) {
 // CursorsStats is how Cursors are doing.
 type CursorsStats struct {
 	Held    int // in memory: those of connections, and those not yet committed
-	Pending int // acknowledged further than committed
+	Pending int // acknowledged further than committed, and not just being committed
 }
 
 // Stats costs a short lock.
