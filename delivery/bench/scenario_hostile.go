@@ -7,20 +7,19 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/tidings-io/tidings/delivery/wire"
 )
 
 // siege is good users who have messages at a fixed rate, before and while attackers do what they can.
 type siege struct {
 	users, others, attackers int
-	before, meanwhile           int // rounds of messages
-	perSecond                   float64
+	before, meanwhile        int // rounds of messages
+	perSecond                float64
 }
 
 // endured is what became of it.
 type endured struct {
 	before, meanwhile quantiles
+	cpu               float64       // seconds of the server's, for each second of the attack
 	came              time.Duration // until the last of the others was live; 0: they could not
 	crowd             crowded
 }
@@ -55,7 +54,7 @@ func hostile(ctx context.Context, b *bench) error {
 	}
 	send := func(rounds int) error { return s.send(ctx, s.nc, rounds, g.perSecond) }
 	var had footprint
-	o, err := b.besiege(ctx, g, s.fleet, send, func() { had = s.footprint(ctx) })
+	o, err := b.besiege(ctx, g, s.Server, s.fleet, send, func() { had = s.footprint(ctx) })
 	if err != nil {
 		return err
 	}
@@ -80,7 +79,7 @@ func (b *bench) siegeFloor(ctx context.Context, g siege) (o endured, err error) 
 	}
 	defer s.close()
 	send := func(rounds int) error { return s.tell(ctx, rounds, g.perSecond, false) }
-	o, err = b.besiege(ctx, g, s.fleet, send, func() {})
+	o, err = b.besiege(ctx, g, s.server, s.fleet, send, func() {})
 	if err != nil {
 		return o, err
 	}
@@ -92,10 +91,10 @@ func (b *bench) siegeFloor(ctx context.Context, g siege) (o endured, err error) 
 
 // besiege has send publish so many rounds in peace and then under attack, at the end of which other users come again. Between is called
 // before the attackers come; they are gone when it returns.
-func (b *bench) besiege(ctx context.Context, g siege, f *fleet, send func(rounds int) error, between func()) (o endured, err error) {
+func (b *bench) besiege(ctx context.Context, g siege, s *Server, f *fleet, send func(rounds int) error, between func()) (o endured, err error) {
 	// What a user's first connect leaves at a gateway is not of the attackers' making.
 	id := newID()
-	late := newFleet(strings.TrimSuffix(f.url, wire.Path), id, names(id, g.others))
+	late := newFleet(s.URL, id, names(id, g.others))
 	defer late.leave()
 	if _, err := late.connect(ctx, fewAtOnce); err != nil {
 		return o, err
@@ -110,7 +109,7 @@ func (b *bench) besiege(ctx context.Context, g siege, f *fleet, send func(rounds
 	}
 	between()
 	b.step("%s attackers come", comma(g.attackers))
-	attackers, err := b.cfg.Attackers(ctx, strings.TrimSuffix(f.url, wire.Path), g.attackers)
+	attackers, err := b.cfg.Attackers(ctx, s.URL, g.attackers)
 	if err != nil {
 		return o, err
 	}
@@ -124,9 +123,11 @@ func (b *bench) besiege(ctx context.Context, g siege, f *fleet, send func(rounds
 		}
 	}
 	b.step("messages at %g/s to %s users, beside %s attackers", g.perSecond, comma(g.users), comma(g.attackers))
+	spent, began := spending(s.PIDs), time.Now()
 	if err := send(g.meanwhile); err != nil {
 		return o, err
 	}
+	o.cpu = spent() / time.Since(began).Seconds()
 	if _, err := f.await(ctx, g.before+g.meanwhile); err != nil {
 		return o, err
 	}
@@ -184,6 +185,7 @@ func (b *bench) addSiege(g siege, o, floor endured) {
 	b.add(Figure{Name: "latency in peace, p99", Unit: "ms", Value: o.before.P99, Floor: floor.before.P99})
 	b.add(Figure{Name: "latency" + beside + ", p50", Unit: "ms", Value: o.meanwhile.P50, Floor: floor.meanwhile.P50})
 	b.add(Figure{Name: "latency" + beside + ", p99", Unit: "ms", Value: o.meanwhile.P99, Floor: floor.meanwhile.P99, Target: mostOfFloor(1.5)})
+	b.add(Figure{Name: "server CPU meanwhile", Unit: "s/s", Value: o.cpu, Floor: floor.cpu})
 	if o.came > 0 && floor.came > 0 {
 		each := func(o endured) float64 { return o.came.Seconds() * 1000 / float64(g.others) }
 		b.add(Figure{Name: "a known user who comes meanwhile, until live", Unit: "ms", Value: each(o), Floor: each(floor)})
