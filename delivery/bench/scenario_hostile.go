@@ -168,6 +168,10 @@ func (g siege) quantiles(f *fleet) (before, meanwhile quantiles) {
 // aftermath waits until a server holds what it did before, and returns what it does and how long that took.
 func (b *bench) aftermath(ctx context.Context, s *Server, before footprint) (now footprint, took time.Duration, err error) {
 	b.step("they have left: what is left of them")
+	if !before.known() { // nor is when it is back
+		err := pause(ctx, b.cfg.Idle)
+		return s.footprint(ctx), 0, err
+	}
 	for began := time.Now(); ; {
 		now, took = s.footprint(ctx), time.Since(began)
 		if now.near(before) || took > backWithin {
@@ -191,7 +195,6 @@ func (b *bench) addSiege(g siege, o, floor endured) {
 		b.add(Figure{Name: "a known user who comes meanwhile, until live", Unit: "ms", Value: each(o), Floor: each(floor)})
 	}
 	b.add(Figure{Name: "hostile connections held at once, at most", Unit: "", Value: float64(o.crowd.Most), Floor: float64(floor.crowd.Most)})
-	b.add(Figure{Name: "hostile connections held at the end", Unit: "", Value: float64(o.crowd.Held), Floor: float64(floor.crowd.Held)})
 	b.add(Figure{Name: "hostile connections that were tried", Unit: "", Value: float64(o.crowd.Dialed), Floor: float64(floor.crowd.Dialed)})
 	b.add(Figure{Name: "of these refused over HTTP", Unit: "", Value: float64(o.crowd.Refused), Floor: float64(floor.crowd.Refused)})
 }
