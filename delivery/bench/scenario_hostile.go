@@ -122,6 +122,9 @@ func (b *bench) besiege(ctx context.Context, g siege, s *Server, f *fleet, send 
 			return o, err
 		}
 	}
+	if o.crowd.Connected == 0 { // not every system has all of 127.0.0.0/8
+		return o, fmt.Errorf("%w: nobody can come from 127.0.1.1 here", ErrCannot)
+	}
 	b.step("messages at %g/s to %s users, beside %s attackers", g.perSecond, comma(g.users), comma(g.attackers))
 	spent, began := spending(s.PIDs), time.Now()
 	if err := send(g.meanwhile); err != nil {
