@@ -38,6 +38,9 @@ type Identity struct {
 	Topics []string
 	// ExpiresIn is how long this holds, from now on; 0: no end. Never negative, at most 100 years.
 	ExpiresIn time.Duration
+	// Asked is when the question was asked; zero where the Authenticator does not say. It may be before Authenticate was called, where
+	// an answer on its way is shared. What happens to a user after it, the answer does not know of.
+	Asked time.Time
 }
 
 // Authenticator says whom a token belongs to. *Requester, *Table and AuthenticatorFunc are some.
@@ -101,6 +104,20 @@ var (
 	// another type than boolean, … It is a refusal. The reply itself is never part of the error.
 	ErrBadReply = errors.New("auth: bad reply")
 )
+
+// Unavailable is an ErrUnavailable too: so many questions had no answer that this one was not asked.
+type Unavailable struct {
+	// RetryAfter says when to come again. It differs from one to the next, so that not all come at once.
+	RetryAfter time.Duration
+}
+
+// Error says when to come again.
+func (u *Unavailable) Error() string {
+	return fmt.Sprintf("%v to those before, this was not asked (come again in %v)", ErrUnavailable, u.RetryAfter.Round(time.Millisecond))
+}
+
+// Is makes it an ErrUnavailable.
+func (u *Unavailable) Is(target error) bool { return target == ErrUnavailable }
 
 // checked returns id with repeated topics left out, or why nobody may be admitted as it: ErrBadReply or a *Refusal.
 func (id Identity) checked() (Identity, error) {

@@ -107,8 +107,8 @@ func TestQuestionsAreBoundedInNumberAndTime(t *testing.T) {
 	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: patience})
 	const n = 1 + 16 + 5 // worked on, waiting, too many
 	results := make(chan error, n)
-	for range n {
-		go func() { _, err := ask(r); results <- err }()
+	for i := range n {
+		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
 	}
 	eventually(t, "the queue to fill", func() bool { return responder.TurnedAway() >= 5 })
 	close(release)

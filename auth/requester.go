@@ -2,9 +2,11 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,7 +27,8 @@ type RequesterConfig struct {
 	MaxWait time.Duration
 }
 
-// Requester asks over NATS. It is safe for concurrent use and starts nothing.
+// Requester asks over NATS. It is safe for concurrent use. A question on its way has a goroutine, which ends with the last caller that
+// waits for it, or soon after.
 type Requester struct {
 	// Static after construction.
 	nc      *nats.Conn
@@ -34,6 +37,11 @@ type Requester struct {
 	maxWait time.Duration
 	slots   chan struct{}
 	pause   func(ctx context.Context) // before the second try
+
+	breaker breaker
+
+	mu      sync.Mutex
+	flights map[[sha256.Size]byte]*flight
 }
 
 // NewRequester returns a Requester on nc, which stays its owner's to close.
@@ -58,30 +66,61 @@ func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
 		timeout: cfg.Timeout,
 		maxWait: cfg.MaxWait,
 		slots:   make(chan struct{}, cfg.MaxInFlight),
+		flights: map[[sha256.Size]byte]*flight{},
 		pause:   func(ctx context.Context) { sleep(ctx, mean/2+rand.N(mean+1)) },
 	}
 }
 
-var errNotConnected = errors.New("not connected to NATS")
+var (
+	errNotConnected = errors.New("not connected to NATS")
+	errOpen         = errors.New("the breaker is open")
+)
 
 // Authenticate asks once, and a second time after a short pause if surely nobody got the question: nobody
 // listened, or NATS was away. A question that may have been read is never repeated, for a token may be good for
 // one use. Costs one round trip. If NATS goes away meanwhile it waits on, for the answer still comes if the connection
 // is back before Timeout.
 //
+// Callers with the same token, origin, address (whatever the port), device and Renew at the same time are one question, which bears the
+// Conn, port and UserAgent of the first of them: so two of them at the same instant use a token for one use once, and both are admitted.
+// A caller whose ctx ends leaves the others theirs. An answer is not kept for those who come later.
+//
+// After five questions in a row to which there was no answer it asks nothing for about a second, and fails with *[Unavailable]. Then one
+// question probes; while there is no answer the pause grows to about 10 s. Once NATS was away, all that is forgotten.
+//
 // The error is a *[Refusal] (code token_too_large without asking, if the server would not carry it),
-// [ErrUnavailable] (which [ErrBusy] is too), [ErrBadReply], or wraps ctx's; a deadline of ctx's own is ErrUnavailable too.
+// [ErrUnavailable] (which [ErrBusy] and *[Unavailable] are too), [ErrBadReply], or wraps ctx's; a deadline of ctx's own is
+// ErrUnavailable too.
 func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, error) {
+	if err := ctx.Err(); err != nil {
+		return Identity{}, r.failure(ctx, err)
+	}
+	f := r.join(ctx, req)
+	defer r.leave(f)
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return Identity{}, r.failure(ctx, ctx.Err())
+	}
+	if f.err != nil {
+		return Identity{}, r.failure(ctx, f.err)
+	}
+	id, err := parseAnswer(f.answer) // each caller for itself, who may do with it as it likes
+	if err != nil {
+		return Identity{}, err
+	}
+	id.Asked = f.asked
+	return id, nil
+}
+
+func (r *Requester) askTwice(ctx context.Context, req Request) (*nats.Msg, error) {
 	until := time.Now().Add(r.maxWait) // for both tries
 	answer, err := r.ask(ctx, until, req)
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNotConnected) {
 		r.pause(ctx)
 		answer, err = r.ask(ctx, until, req)
 	}
-	if err != nil {
-		return Identity{}, r.failure(ctx, err)
-	}
-	return parseAnswer(answer)
+	return answer, err
 }
 
 // turn takes one of the slots. Those who wait are served in the order in which they came.
@@ -102,6 +141,9 @@ func (r *Requester) turn(ctx context.Context, until time.Time) error {
 }
 
 func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nats.Msg, error) {
+	if !r.breaker.closed(r.nc.Stats().Reconnects) {
+		return nil, errOpen
+	}
 	if err := r.turn(ctx, until); err != nil {
 		return nil, err
 	}
@@ -120,7 +162,20 @@ func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nat
 	if limit := r.nc.MaxPayload(); int64(msg.Size()-len(msg.Subject)) > limit {
 		return nil, &Refusal{Code: "token_too_large", Message: fmt.Sprintf("at most %d bytes with headers", limit)}
 	}
-	return r.nc.RequestMsgWithContext(ctx, msg)
+	spell, ok := r.breaker.ask(r.nc.Stats().Reconnects)
+	if !ok {
+		return nil, errOpen
+	}
+	answer, err := r.nc.RequestMsgWithContext(ctx, msg)
+	switch {
+	case err == nil:
+		r.breaker.answered()
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		r.breaker.unanswered(spell)
+	default:
+		r.breaker.givenUp(spell)
+	}
+	return answer, err
 }
 
 // failure says what err means to the caller, whose context is ctx.
@@ -133,6 +188,8 @@ func (r *Requester) failure(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: ask %s: %w", ErrUnavailable, r.subject, ctx.Err())
 	case ctx.Err() != nil:
 		return fmt.Errorf("auth: ask %s: %w", r.subject, ctx.Err())
+	case errors.Is(err, errOpen):
+		return &Unavailable{RetryAfter: r.breaker.retry()}
 	case errors.Is(err, ErrBusy):
 		return fmt.Errorf("%w: no turn to ask %s within %v (is the responder slow? run more of them)", err, r.subject, r.maxWait)
 	case errors.Is(err, nats.ErrNoResponders):

@@ -3,6 +3,7 @@ package auth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -173,8 +174,8 @@ func TestMaxInFlight(t *testing.T) {
 	nc := connect(t, s)
 	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: patience, MaxInFlight: 2})
 	results := make(chan error, 3)
-	for range 3 {
-		go func() { _, err := ask(r); results <- err }()
+	for i := range 3 {
+		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
 	}
 	first := receive(t, questions, "the first question")
 	receive(t, questions, "the second question")
@@ -209,8 +210,8 @@ func TestMaxWait(t *testing.T) {
 	nc := connect(t, s)
 	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: 2 * patience, MaxInFlight: 1, MaxWait: 100 * time.Millisecond})
 	results := make(chan error, 4)
-	for range 4 {
-		go func() { _, err := ask(r); results <- err }()
+	for i := range 4 {
+		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
 	}
 	first := receive(t, questions, "the first question")
 	for range 3 {
@@ -240,8 +241,8 @@ func TestStormOnASlowResponder(t *testing.T) {
 	nc := connect(t, s)
 	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: storm * each / 3, MaxInFlight: 8, MaxWait: time.Minute})
 	results := make(chan error, storm)
-	for range storm {
-		go func() { _, err := ask(r); results <- err }()
+	for i := range storm {
+		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
 	}
 	for range storm {
 		if err := receive(t, results, "an answer"); err != nil {

@@ -41,6 +41,7 @@ func comeAgain(code wire.CloseCode, reason string, after time.Duration) *closing
 func closingFor(err error) *closing {
 	var c *closing
 	var refusal *auth.Refusal
+	var unasked *auth.Unavailable
 	switch {
 	case errors.As(err, &c):
 		return c
@@ -62,6 +63,8 @@ func closingFor(err error) *closing {
 		return &closing{code: wire.CloseUnauthorized, reason: "the backend's answer admits nobody"}
 	case errors.Is(err, auth.ErrBusy): // a storm: they must not come again together
 		return &closing{code: wire.CloseUnavailable, reason: "authentication is busy", retryAfter: 2 * time.Second, spread: 8 * time.Second}
+	case errors.As(err, &unasked):
+		return &closing{code: wire.CloseUnavailable, reason: "authentication is unavailable", retryAfter: unasked.RetryAfter}
 	case errors.Is(err, auth.ErrUnavailable):
 		return comeAgain(wire.CloseUnavailable, "authentication is unavailable", 2*time.Second)
 	case errors.Is(err, wire.ErrBadFrame):

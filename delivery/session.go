@@ -153,6 +153,9 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 	if err != nil {
 		return identity, err
 	}
+	if !identity.Asked.IsZero() && identity.Asked.Before(asked) { // for another connection, of which this one has the answer
+		asked = identity.Asked
+	}
 	s.setLease(identity)
 	s.request.Device = first.Device
 	s.cursor = streams.CursorID{User: identity.User, Device: first.Device}
