@@ -31,8 +31,9 @@ func encodeRefusal(r *Refusal) ([]byte, error) {
 
 // parseReply reads a responder's answer. The error is a *Refusal or ErrBadReply, and then the Identity is empty.
 //
-// It looks names up in a map, because decoding into a struct would take "SUCCESS" for "success".
-func parseReply(data []byte) (Identity, error) {
+// It looks names up in a map, because decoding into a struct would take "SUCCESS" for "success". The token, where a refusal quotes it,
+// is left out: refusals are logged.
+func parseReply(token string, data []byte) (Identity, error) {
 	if len(data) == 0 {
 		return Identity{}, fmt.Errorf("%w: it is empty", ErrBadReply)
 	}
@@ -47,7 +48,7 @@ func parseReply(data []byte) (Identity, error) {
 	case "true":
 		return parseIdentity(fields)
 	case "false":
-		return Identity{}, parseRefusal(fields)
+		return Identity{}, parseRefusal(token, fields)
 	default:
 		return Identity{}, fmt.Errorf("%w: success is neither true nor false", ErrBadReply)
 	}
@@ -73,12 +74,12 @@ func parseIdentity(fields map[string]json.RawMessage) (Identity, error) {
 }
 
 // parseRefusal makes the best of a "no": it stays one, however odd the reasons given for it.
-func parseRefusal(fields map[string]json.RawMessage) *Refusal {
+func parseRefusal(token string, fields map[string]json.RawMessage) *Refusal {
 	text := func(name string) (s string) {
 		if json.Unmarshal(fields[name], &s) != nil {
 			return ""
 		}
-		return s
+		return without(token, s)
 	}
 	retry, _, err := parseSeconds(fields["retry_after"], maxRetry)
 	if err != nil {

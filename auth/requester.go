@@ -105,7 +105,7 @@ func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, er
 	if f.err != nil {
 		return Identity{}, r.failure(ctx, f.err)
 	}
-	id, err := parseAnswer(f.answer) // each caller for itself, who may do with it as it likes
+	id, err := parseAnswer(req.Token, f.answer) // each caller for itself, who may do with it as it likes
 	if err != nil {
 		return Identity{}, err
 	}
@@ -206,8 +206,8 @@ func (r *Requester) failure(ctx context.Context, err error) error {
 // parseAnswer reads a reply that may be a micro service's error. The JSON body rules where it says no. Without it,
 // 5xx and 429 are the responder's trouble and not the token's: come again. Any other code is a no that we cannot
 // read. An error reply admits nobody, whatever its body says.
-func parseAnswer(msg *nats.Msg) (Identity, error) {
-	id, err := parseReply(msg.Data)
+func parseAnswer(token string, msg *nats.Msg) (Identity, error) {
+	id, err := parseReply(token, msg.Data)
 	code, text := msg.Header.Get(micro.ErrorCodeHeader), msg.Header.Get(micro.ErrorHeader)
 	var refusal *Refusal
 	if code == "" && text == "" || errors.As(err, &refusal) {
@@ -217,7 +217,7 @@ func parseAnswer(msg *nats.Msg) (Identity, error) {
 	if code == "429" || len(code) == 3 && code[0] == '5' {
 		kind = ErrUnavailable
 	}
-	return Identity{}, fmt.Errorf("%w: the responder failed: %q %q", kind, clip(code, maxCode), clip(text, maxMessage))
+	return Identity{}, fmt.Errorf("%w: the responder failed: %q %q", kind, clip(without(token, code), maxCode), clip(without(token, text), maxMessage))
 }
 
 func sleep(ctx context.Context, d time.Duration) {

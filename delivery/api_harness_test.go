@@ -14,14 +14,18 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 
 	"github.com/tidings-io/tidings/delivery"
+	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-const apiKey = "a-key-for-the-tests"
+const apiKey = streamstest.Canary + "a-key-for-the-tests"
 
 // withKeys switches the HTTP API on.
 func withKeys(keys ...string) func(*nodeConfig) {
 	return func(c *nodeConfig) {
 		for _, key := range keys {
+			if key != apiKey {
+				key = secret(key)
+			}
 			if err := c.delivery.APIKeys.Add(key); err != nil {
 				panic(err)
 			}
@@ -66,6 +70,9 @@ func (n *node) call(t *testing.T, method, target, body string, headers ...string
 		}
 		for i := 0; i < len(headers); i += 2 {
 			r.Header.Set(headers[i], headers[i+1])
+			if token, ok := strings.CutPrefix(headers[i+1], "Bearer "); ok && !strings.Contains(token, streamstest.Canary) {
+				r.Header.Set(headers[i], "Bearer "+secret(token))
+			}
 		}
 		return r
 	}
@@ -78,6 +85,7 @@ func (n *node) call(t *testing.T, method, target, body string, headers ...string
 	if err != nil {
 		t.Fatal(err)
 	}
+	streamstest.Search(method+" "+target, text)
 	doc, err := document()
 	if err != nil {
 		t.Fatal(err)

@@ -269,7 +269,7 @@ func TestKeysAreRotated(t *testing.T) {
 		n.stop()
 	}
 	// The demo page has a key of its own.
-	n := newNode(t, url, func(c *nodeConfig) { c.delivery.DemoKey = "the-key-of-the-page" })
+	n := newNode(t, url, func(c *nodeConfig) { c.delivery.DemoKey = secret("the-key-of-the-page") })
 	n.call(t, http.MethodPost, "/v1/notifications", `{"to":"alice"}`, "Authorization", "Bearer the-key-of-the-page").is(202)
 }
 

@@ -133,7 +133,7 @@ func TestTheBackendIsAskedAsTheContractSays(t *testing.T) {
 	p.send(wire.Auth{Token: "  exactly \x00 this ", Device: "web"})
 	ready := expect[wire.Ready](p)
 	m := <-asked
-	if string(m.Data) != "  exactly \x00 this " {
+	if string(m.Data) != secret("  exactly \x00 this ") {
 		t.Errorf("token %q", m.Data)
 	}
 	if ready.User != "1" || m.Header.Get("Tidings-Conn") != ready.Conn || m.Header.Get("Tidings-Origin") != "http://"+n.address ||

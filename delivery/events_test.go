@@ -42,7 +42,7 @@ func (n *node) hear(t *testing.T, token string, headers ...string) (*listener, *
 		t.Fatal(err)
 	}
 	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Authorization", "Bearer "+secret(token))
 	}
 	for i := 0; i < len(headers); i += 2 {
 		if headers[i] == "query" {
@@ -420,7 +420,7 @@ func TestTokenInACookie(t *testing.T) {
 		"a page of a neighbour": {[]string{"Sec-Fetch-Site", "same-site"}, http.StatusUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, response := n.hear(t, "", append([]string{"Cookie", "other=1; tidings=alice"}, c.headers...)...)
+			l, response := n.hear(t, "", append([]string{"Cookie", "other=1; tidings=" + secret("alice")}, c.headers...)...)
 			if response.StatusCode != c.status {
 				t.Fatalf("%d, want %d", response.StatusCode, c.status)
 			}
@@ -437,13 +437,13 @@ func TestTokenInACookie(t *testing.T) {
 			}
 		})
 	}
-	p := n.dial(t, "Cookie", "tidings=bob", "Origin", origin)
+	p := n.dial(t, "Cookie", "tidings="+secret("bob"), "Origin", origin)
 	expect[wire.Hello](p)
 	p.send(wire.Auth{})
 	if got := expect[wire.Ready](p); got.User != "bob" {
 		t.Errorf("%+v", got)
 	}
-	other := n.dial(t, "Cookie", "tidings=bob", "Origin", origin)
+	other := n.dial(t, "Cookie", "tidings="+secret("bob"), "Origin", origin)
 	expect[wire.Hello](other)
 	other.send(wire.Auth{Token: "carol"}) // who says who it is
 	if got := expect[wire.Ready](other); got.User != "carol" {

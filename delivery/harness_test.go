@@ -24,7 +24,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks) }
+func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks, streamstest.NoCanary) }
 
 // patience is how long a test waits for what must come.
 const patience = 10 * time.Second
@@ -50,11 +50,18 @@ func newBackend(t *testing.T, url string) *backend {
 	return b
 }
 
+// secret is a token as clients of the harness send it. Who answers does not see the canary.
+func secret(token string) string { return streamstest.Canary + token }
+
 // answer serves an Authenticator on the authentication subject until the test ends.
 func (b *backend) answer(t *testing.T, a auth.Authenticator) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	responder := auth.NewResponder(b.nc, a, auth.ResponderConfig{})
+	bare := auth.AuthenticatorFunc(func(ctx context.Context, r auth.Request) (auth.Identity, error) {
+		r.Token = strings.TrimPrefix(r.Token, streamstest.Canary)
+		return a.Authenticate(ctx, r)
+	})
+	responder := auth.NewResponder(b.nc, bare, auth.ResponderConfig{Logger: watchedLog(t)})
 	done := make(chan error, 1)
 	go func() { done <- responder.Run(ctx) }()
 	t.Cleanup(func() {
@@ -110,6 +117,12 @@ type nodeConfig struct {
 	log      io.Writer // of the gateway, instead of the test's
 }
 
+// watchedLog writes everything where it is searched for secrets, and what matters into the test's log.
+func watchedLog(t *testing.T) zerolog.Logger {
+	matters := &zerolog.FilteredLevelWriter{Writer: zerolog.LevelWriterAdapter{Writer: zerolog.NewTestWriter(t)}, Level: zerolog.WarnLevel}
+	return zerolog.New(zerolog.MultiLevelWriter(streamstest.Watched(io.Discard), matters))
+}
+
 func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 	t.Helper()
 	n := &node{backend: newBackend(t, url)}
@@ -125,7 +138,7 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 		t.Fatal(err)
 	}
 	cfg.tail.Encode = delivery.Encoder(cfg.delivery.Tracer)
-	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
+	log := watchedLog(t)
 	cfg.tail.Logger, cfg.cursors.Logger, cfg.delivery.Logger = log, log, log
 	if cfg.log != nil {
 		cfg.delivery.Logger = zerolog.New(cfg.log)
@@ -247,7 +260,21 @@ func (n *node) live(t *testing.T, token string) (*peer, wire.Ready) {
 	return p, ready
 }
 
-func (p *peer) send(f wire.Frame) { p.raw(string(wire.Append(nil, f))) }
+// send sends a frame; a token in it has the canary.
+func (p *peer) send(f wire.Frame) {
+	p.t.Helper()
+	switch token := f.(type) {
+	case wire.Auth:
+		if token.Token != "" {
+			token.Token = secret(token.Token)
+		}
+		f = token
+	case wire.Renew:
+		token.Token = secret(token.Token)
+		f = token
+	}
+	p.raw(string(wire.Append(nil, f)))
+}
 
 func (p *peer) raw(text string) {
 	p.t.Helper()
@@ -261,8 +288,10 @@ func (p *peer) next() (wire.Frame, error) {
 	_ = p.ws.SetReadDeadline(time.Now().Add(patience))
 	_, data, err := p.ws.ReadMessage()
 	if err != nil {
+		streamstest.Search("close", []byte(err.Error()))
 		return nil, err
 	}
+	streamstest.Search("frame", data)
 	return wire.Decode(data)
 }
 
