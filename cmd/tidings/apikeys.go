@@ -70,13 +70,18 @@ func (o *gatewayOptions) readKeyFile(keys *delivery.Keys, log zerolog.Logger) er
 	if err != nil {
 		return err
 	}
-	if open := info.Mode().Perm() & 0o077; open != 0 && runtime.GOOS != "windows" { // where modes say nothing
-		log.Warn().Str("file", o.apiKeys).Stringer("mode", info.Mode()).Msg("others than its owner can read the API keys: chmod 600")
-	}
+	warnOfReaders(log, o.apiKeys, info, "API keys")
 	if err := keys.Read(file); err != nil {
 		return fmt.Errorf("%s: %w", o.apiKeys, err)
 	}
 	return nil
+}
+
+// warnOfReaders warns where others than its owner can read a file of secrets.
+func warnOfReaders(log zerolog.Logger, file string, info os.FileInfo, what string) {
+	if open := info.Mode().Perm() & 0o077; open != 0 && runtime.GOOS != "windows" { // where modes say nothing
+		log.Warn().Str("file", file).Stringer("mode", info.Mode()).Msg("others than its owner can read the " + what + ": chmod 600")
+	}
 }
 
 // pathless is the error without the file's name, which is a key where somebody has taken one for the other.

@@ -42,7 +42,8 @@ func newTown(t *testing.T, natsURL string) *town {
 	t.Helper()
 	w := &town{t: t, nc: streamstest.Connect(t, natsURL), log: &verify.Log{}}
 	answer := func(_ context.Context, r auth.Request) (auth.Identity, error) {
-		return auth.Identity{User: r.Token, Topics: topicsOf(r.Token)}, nil
+		user := strings.TrimPrefix(r.Token, streamstest.Canary)
+		return auth.Identity{User: user, Topics: topicsOf(user)}, nil
 	}
 	responder := auth.NewResponder(w.nc, auth.AuthenticatorFunc(answer), auth.ResponderConfig{})
 	w.during(responder.Run)
@@ -78,7 +79,7 @@ func (w *town) during(run func(ctx context.Context) error) (stop func()) {
 
 // client runs a client until the test ends, or stop is called.
 func (w *town) client(cfg verify.ClientConfig) (c *verify.Client, stop func()) {
-	cfg.Topics = topicsOf(cfg.User)
+	cfg.Token, cfg.Topics = streamstest.Canary+cfg.User, topicsOf(cfg.User)
 	c = verify.NewClient(w.log, cfg)
 	return c, w.during(c.Run)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,8 @@ type gateway struct {
 	args   []string
 	log    string // file
 
+	variables []string
+
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the process has ended
 	served int64         // length of the log when the process was started
@@ -38,18 +41,23 @@ func runGateway(t *testing.T, args ...string) *gateway {
 	return g
 }
 
-// launchGateway starts a gateway with these flags and waits for nothing.
+// launchGateway starts a gateway with these flags, and variables before them, and waits for nothing.
 func launchGateway(t *testing.T, args ...string) *gateway {
 	t.Helper()
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(streamstest.FreePort(t)))
+	var variables []string
+	for len(args) > 0 && strings.HasPrefix(args[0], "TIDINGS_") {
+		variables, args = append(variables, args[0]), args[1:]
+	}
 	g := &gateway{
-		t: t, listen: listen, log: filepath.Join(t.TempDir(), "gateway.log"),
+		t: t, listen: listen, log: filepath.Join(t.TempDir(), "gateway.log"), variables: variables,
 		args: slices.Concat([]string{"gateway", "--listen", listen, "--admin-listen", "127.0.0.1:0"}, noLimitsPerAddress(), args),
 	}
 	t.Cleanup(func() {
 		g.kill()
+		text, _ := os.ReadFile(g.log)
+		streamstest.Search("gateway's log", text)
 		if t.Failed() {
-			text, _ := os.ReadFile(g.log)
 			t.Logf("gateway %s, the end of its log:\n%s", g.listen, text[max(0, len(text)-20_000):])
 		}
 	})
@@ -100,7 +108,8 @@ func (g *gateway) launch() {
 	g.served = info.Size()
 	g.cmd = exec.Command("tidings", g.args...)
 	// The race detector sleeps for a second before each exit otherwise.
-	g.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
+	g.cmd.Env = append(os.Environ(), "TIDINGS_LOG_LEVEL=trace", "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
+	g.cmd.Env = append(g.cmd.Env, g.variables...)
 	g.cmd.Stdout, g.cmd.Stderr = log, log
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)

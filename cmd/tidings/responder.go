@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,9 @@ topics and expires_in (seconds) may be left out. A real backend answers on the s
 			table, err := auth.LoadTable(users)
 			if err != nil {
 				return err
+			}
+			if info, err := os.Stat(users); err == nil {
+				warnOfReaders(log, users, info, "tokens")
 			}
 			nc, err := nats.await(cmd.Context(), "tidings responder", log)
 			if err != nil {

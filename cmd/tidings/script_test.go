@@ -24,7 +24,19 @@ import (
 // TestMain makes the test binary serve as `tidings`, and as a nats-server to fault tests.
 func TestMain(m *testing.M) {
 	streamstest.Child()
-	testscript.Main(m, map[string]func(){"tidings": main})
+	testscript.Main(searched{m}, map[string]func(){"tidings": main})
+}
+
+// searched runs the tests and fails where a secret was written.
+type searched struct{ *testing.M }
+
+func (s searched) Run() int {
+	code := s.M.Run()
+	if err := streamstest.NoCanary(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
 }
 
 // patience is how long a script waits for anything. It is only ever waited for to the end where a test fails.
@@ -72,6 +84,7 @@ func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
 		env.Setenv("GORACE", "atexit_sleep_ms=10 "+env.Getenv("GORACE"))
 		env.Setenv("TESTDATA", testdata)
 		env.Setenv("TIDINGS_ADMIN_LISTEN", "") // stories run side by side
+		env.Setenv("TIDINGS_LOG_LEVEL", "trace") // and TestMain looks for secrets in it
 		for _, variable := range variables {
 			name, value, _ := strings.Cut(variable, "=")
 			env.Setenv(name, value)
