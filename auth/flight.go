@@ -25,7 +25,7 @@ type flight struct {
 	err    error
 }
 
-// key is what questions that are one have in common. It is a hash, or tokens would be held where a dump of the memory shows more of them.
+// key is what questions that are one have in common: a hash, which is no token.
 func (r Request) key() [sha256.Size]byte {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

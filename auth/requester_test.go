@@ -291,24 +291,3 @@ func TestMicroErrorReplies(t *testing.T) {
 		})
 	}
 }
-
-// What a responder says of a token, it may quote: that is left out, for refusals are logged and shown.
-func TestARefusalDoesNotQuoteTheToken(t *testing.T) {
-	t.Parallel()
-	for body, want := range map[string]any{
-		`{"success":false,"error":"no_token-1","message":"is token-1 yours?"}`: auth.Refusal{Code: "no_[token]", Message: "is [token] yours?"},
-		`{"success":false,"message":"` + strings.Repeat("x", 195) + `token-1"}`: auth.Refusal{
-			Code: "refused", Message: strings.Repeat("x", 195) + "[toke"}, // and no part of it where it is cut
-		"": nil,
-	} {
-		s := startServer(t)
-		answerWith(t, connect(t, s), body, nats.Header{"Nats-Service-Error": {"bad token-1"}, "Nats-Service-Error-Code": {"500"}})
-		id, err := ask(auth.NewRequester(connect(t, s), auth.RequesterConfig{}))
-		if strings.Contains(err.Error(), "token-1") {
-			t.Error(err)
-		}
-		if want != nil {
-			wantRefusal(t, id, err, want.(auth.Refusal))
-		}
-	}
-}

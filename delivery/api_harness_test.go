@@ -85,7 +85,7 @@ func (n *node) call(t *testing.T, method, target, body string, headers ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	streamstest.Search(method+" "+target, text)
+	secrets.Search(method+" "+target, text)
 	doc, err := document()
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,10 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks, streamstest.NoCanary) }
+// secrets has seen all that is logged, and what clients were told.
+var secrets streamstest.Secrets
+
+func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks, secrets.Check) }
 
 // patience is how long a test waits for what must come.
 const patience = 10 * time.Second
@@ -120,7 +123,7 @@ type nodeConfig struct {
 // watchedLog writes everything where it is searched for secrets, and what matters into the test's log.
 func watchedLog(t *testing.T) zerolog.Logger {
 	matters := &zerolog.FilteredLevelWriter{Writer: zerolog.LevelWriterAdapter{Writer: zerolog.NewTestWriter(t)}, Level: zerolog.WarnLevel}
-	return zerolog.New(zerolog.MultiLevelWriter(streamstest.Watched(io.Discard), matters))
+	return zerolog.New(zerolog.MultiLevelWriter(secrets.Watched(io.Discard), matters))
 }
 
 func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
@@ -288,10 +291,10 @@ func (p *peer) next() (wire.Frame, error) {
 	_ = p.ws.SetReadDeadline(time.Now().Add(patience))
 	_, data, err := p.ws.ReadMessage()
 	if err != nil {
-		streamstest.Search("close", []byte(err.Error()))
+		secrets.Search("close", []byte(err.Error()))
 		return nil, err
 	}
-	streamstest.Search("frame", data)
+	secrets.Search("frame", data)
 	return wire.Decode(data)
 }
 

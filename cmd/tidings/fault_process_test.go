@@ -56,7 +56,7 @@ func launchGateway(t *testing.T, args ...string) *gateway {
 	t.Cleanup(func() {
 		g.kill()
 		text, _ := os.ReadFile(g.log)
-		streamstest.Search("gateway's log", text)
+		secrets.Search("gateway's log", text)
 		if t.Failed() {
 			t.Logf("gateway %s, the end of its log:\n%s", g.listen, text[max(0, len(text)-20_000):])
 		}

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
 // process is a command that a script has started in the background.
@@ -71,7 +69,7 @@ func cmdStart(ts *testscript.TestScript, args []string) {
 	ts.Defer(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		streamstest.Search(name, []byte(read(p.out)+read(p.err)))
+		secrets.Search(name, []byte(read(p.out)+read(p.err)))
 		ts.Logf("%s: %s\n[%s.out]\n%s[%s.err]\n%s", name, p.ended(), name, read(p.out), name, read(p.err))
 	})
 }

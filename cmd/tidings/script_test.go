@@ -21,6 +21,9 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
+// secrets has seen what processes wrote.
+var secrets streamstest.Secrets
+
 // TestMain makes the test binary serve as `tidings`, and as a nats-server to fault tests.
 func TestMain(m *testing.M) {
 	streamstest.Child()
@@ -32,7 +35,7 @@ type searched struct{ *testing.M }
 
 func (s searched) Run() int {
 	code := s.M.Run()
-	if err := streamstest.NoCanary(); err != nil {
+	if err := secrets.Check(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

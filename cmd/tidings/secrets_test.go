@@ -36,7 +36,7 @@ func toolSearched(t *testing.T, environment string, args ...string) {
 	cmd := exec.CommandContext(ctx, "tidings", args...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10", "TIDINGS_LOG_LEVEL=trace", environment)
 	out, _ := cmd.CombinedOutput() // most are to fail
-	streamstest.Search("tidings "+args[0], out)
+	secrets.Search("tidings "+args[0], out)
 	if ctx.Err() != nil {
 		t.Errorf("tidings %q does not end", args)
 	}
@@ -72,7 +72,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 		if responder.ProcessState == nil {
 			_ = responder.Process.Signal(syscall.SIGQUIT)
 			_ = responder.Wait()
-			streamstest.Search("responder", said.Bytes())
+			secrets.Search("responder", said.Bytes())
 		}
 	}
 	t.Cleanup(stop)
@@ -259,7 +259,7 @@ func askSearched(t *testing.T, g *gateway, method, path, body string, headers ..
 	all, _ := io.ReadAll(response.Body)
 	var head bytes.Buffer
 	_ = response.Header.Write(&head)
-	streamstest.Search(method+" "+strings.Split(path, "?")[0], append(head.Bytes(), all...))
+	secrets.Search(method+" "+strings.Split(path, "?")[0], append(head.Bytes(), all...))
 	return response.StatusCode, string(all)
 }
 
@@ -281,9 +281,9 @@ func speakSearched(t *testing.T, g *gateway, frames ...string) {
 	for {
 		_, text, err := ws.ReadMessage()
 		if err != nil {
-			streamstest.Search("a close frame", []byte(err.Error()))
+			secrets.Search("a close frame", []byte(err.Error()))
 			return
 		}
-		streamstest.Search("a frame", text)
+		secrets.Search("a frame", text)
 	}
 }
