@@ -86,7 +86,7 @@ func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
 		// The race detector sleeps for a second before each exit otherwise.
 		env.Setenv("GORACE", "atexit_sleep_ms=10 "+env.Getenv("GORACE"))
 		env.Setenv("TESTDATA", testdata)
-		env.Setenv("TIDINGS_ADMIN_LISTEN", "") // stories run side by side
+		env.Setenv("TIDINGS_ADMIN_LISTEN", "")   // stories run side by side
 		env.Setenv("TIDINGS_LOG_LEVEL", "trace") // and TestMain looks for secrets in it
 		for _, variable := range variables {
 			name, value, _ := strings.Cut(variable, "=")
