@@ -40,7 +40,7 @@ func TestHostileFramesWithoutEnd(t *testing.T) {
 				defer func() { <-ended }()
 				go func() {
 					defer close(ended)
-					for c.forever != "" {
+					for ; c.forever != ""; time.Sleep(time.Millisecond) { // busy, but others test beside it
 						if _, err := s.conn.Write([]byte(c.forever)); err != nil {
 							return
 						}
