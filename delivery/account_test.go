@@ -34,6 +34,18 @@ func (j *journal) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// saying are the lines of a message that has the text.
+func (j *journal) saying(text string) (lines []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, line := range j.lines {
+		if strings.Contains(line, text) && !strings.Contains(line, `"limit":`) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
 // ending is the line of a connection's end.
 type ending struct {
 	Conn, Remote, Origin, Line, User, Device, By, Cause, State, Message string

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // addressOf is the address that limits count for a client: of an IPv6 address the first 64 bits, since whoever has one of them has all.
@@ -33,10 +34,30 @@ func parseAddress(text string) (netip.Addr, bool) {
 
 // behindProxies has requests come from whom the trusted proxies say: for limits, for the log and for the backend.
 func (g *Gateway) behindProxies(next http.Handler) http.Handler {
+	var unknown sync.Once
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.passedOn(r) {
+			unknown.Do(func() {
+				g.log.Warn().Str("remote", r.RemoteAddr).Msg("a proxy that is not known passes requests on, and all its clients share the limits of one address: " +
+					"name it with --trusted-proxy")
+			})
+		}
 		r.RemoteAddr = clientAddress(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), g.gate.limits.TrustedProxies)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// passedOn says whether a request seems to come through a proxy of the operator's own that the gateway was not told of.
+func (g *Gateway) passedOn(r *http.Request) bool {
+	if r.Header.Get("X-Forwarded-For") == "" || g.cfg.Demo {
+		return false
+	}
+	a, ok := parseAddress(r.RemoteAddr)
+	return ok && (a.IsLoopback() || a.IsPrivate()) && !g.trusts(a)
+}
+
+func (g *Gateway) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(g.gate.limits.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // clientAddress goes from the peer along X-Forwarded-For, from right to left, as long as each is a trusted proxy: only those are believed what

@@ -144,7 +144,7 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 	log := watchedLog(t)
 	cfg.tail.Logger, cfg.cursors.Logger, cfg.delivery.Logger = log, log, log
 	if cfg.log != nil {
-		cfg.delivery.Logger = zerolog.New(cfg.log)
+		cfg.delivery.Logger = zerolog.New(secrets.Watched(cfg.log))
 	}
 	tail := streams.NewTail(stream, cfg.tail)
 	cfg.cursors.Committed = delivery.Committed(nc)

@@ -340,9 +340,10 @@ func TestPublicationsPerKey(t *testing.T) {
 // Who is no trusted proxy cannot say to be somebody else. Of those behind one, each has its own limits, and the backend is told who it is.
 func TestForwardedAddresses(t *testing.T) {
 	t.Parallel()
+	log := &journal{}
 	n := newNode(t, streamstest.Run(t).URL(), withLimits(delivery.Limits{
 		ConnectionsPerAddress: 1, TrustedProxies: []netip.Prefix{netip.MustParsePrefix(elsewhere + "/32")},
-	}))
+	}), func(c *nodeConfig) { c.log = log })
 	told := make(chan string, 1)
 	n.answer(t, auth.AuthenticatorFunc(func(_ context.Context, r auth.Request) (auth.Identity, error) {
 		told <- r.RemoteAddr
@@ -365,6 +366,10 @@ func TestForwardedAddresses(t *testing.T) {
 		if _, status := n.try(t, elsewhere, "X-Forwarded-For", "192.0.2.2, "+client); status != http.StatusTooManyRequests {
 			t.Errorf("a second of %s is answered %d", client, status)
 		}
+	}
+	// Somebody of this machine passes requests on, and may be a proxy that was forgotten.
+	if hints := log.saying("name it with --trusted-proxy"); len(hints) != 1 || !strings.Contains(hints[0], here) {
+		t.Errorf("hints: %q", hints)
 	}
 }
 
