@@ -46,7 +46,7 @@ func launchGateway(t *testing.T, args ...string) *gateway {
 	t.Helper()
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(streamstest.FreePort(t)))
 	var variables []string
-	for len(args) > 0 && strings.HasPrefix(args[0], "TIDINGS_") {
+	for len(args) > 0 && (strings.HasPrefix(args[0], "TIDINGS_") || strings.HasPrefix(args[0], "OTEL_")) {
 		variables, args = append(variables, args[0]), args[1:]
 	}
 	g := &gateway{

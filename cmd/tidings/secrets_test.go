@@ -43,7 +43,7 @@ func toolSearched(t *testing.T, environment string, args ...string) {
 }
 
 // TestNoSecretIsWritten puts secrets wherever a client, a backend or an operator can put one, and looks for them in the answers, in what
-// all processes write at trace level, and in the stacks of their goroutines. TestMain says what was found.
+// all processes write at trace level, in metrics, traces and profiles, and in the stacks of their goroutines. TestMain says what was found.
 func TestNoSecretIsWritten(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -60,7 +60,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 	}
 	port := streamstest.FreePort(t)
 	server := fmt.Sprint("nats://127.0.0.1:", port)
-	g := runGateway(t, keyVariable+"="+canary("a-key-of-the-environment"), "--data", filepath.Join(dir, "data"), "--nats-port", fmt.Sprint(port), "--log-level", "trace", "--sync", "1s",
+	g := runGateway(t, keyVariable+"="+canary("a-key-of-the-environment"), "OTEL_TRACES_EXPORTER=console", "OTEL_BSP_SCHEDULE_DELAY=100", "--data", filepath.Join(dir, "data"), "--nats-port", fmt.Sprint(port), "--log-level", "trace", "--sync", "1s",
 		"--api-keys", keys, "--token-cookie", "session", "--origin", "https://app.example", "--auth-timeout", "1s")
 	responder := exec.Command("tidings", "responder", "--users", users, "--nats", server, "--log-level", "trace")
 	var said bytes.Buffer
@@ -87,6 +87,16 @@ func TestNoSecretIsWritten(t *testing.T) {
 	secretsOfBackends(t, g, server, stop)
 	if !g.logged("others than its owner can read the API keys") || !strings.Contains(said.String(), "others than its owner can read the tokens") {
 		t.Error("no warning of files that others can read")
+	}
+	for _, path := range []string{"/metrics", "/readyz", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline"} {
+		_, text, err := get(g.admin() + path)
+		if err != nil || text == "" {
+			t.Errorf("%s: %v", path, err)
+		}
+		secrets.Search(path, []byte(text))
+	}
+	if !g.logged("authenticate") { // by the exporter
+		t.Error("there is no trace")
 	}
 	g.signal(syscall.SIGQUIT) // for its goroutines
 	<-g.done
@@ -190,7 +200,7 @@ func secretsOfOperators(t *testing.T, dir, users string) {
 		with("gateway:"+canary("wrong")) + "," + with(canary("token")),
 	} {
 		for _, args := range [][]string{
-			{"gateway", "--listen", "127.0.0.1:0"}, {"responder", "--users", users}, {"publish", "alice", "1"}, {"users"}, {"disconnect", "alice"},
+			{"gateway", "--listen", "127.0.0.1:0"}, {"responder", "--users", users}, {"publish", "alice", "1"}, {"users"}, {"disconnect", "alice"}, {"doctor"},
 		} {
 			if args[0] != "publish" && url != with("gateway:"+canary("wrong")) {
 				continue // connects as that does
