@@ -77,11 +77,7 @@ func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(5 * patience) // then what hangs is asked for its goroutines
-	if whole, ok := t.Deadline(); ok && whole.Before(deadline) {
-		deadline = whole
-	}
-	scripts.RequireUniqueNames, scripts.Deadline = true, deadline
+	scripts.RequireUniqueNames = true // what hangs is asked for its goroutines shortly before the tests' own time is over
 	scripts.Setup = func(env *testscript.Env) error {
 		// The race detector sleeps for a second before each exit otherwise.
 		env.Setenv("GORACE", "atexit_sleep_ms=10 "+env.Getenv("GORACE"))
