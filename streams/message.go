@@ -52,7 +52,7 @@ func newMessage(seq uint64, subject string, stored time.Time, header nats.Header
 		return m
 	}
 	m.header = header
-	m.marker = header.Get(headerMarker) != ""
+	m.marker = len(data) == 0 && header.Get(headerMarker) != "" // which a publisher may have set
 	m.Kind = header.Get(HeaderKind)
 	m.ContentType = header.Get(HeaderContentType)
 	if m.ID = header.Get(HeaderID); m.ID == "" {

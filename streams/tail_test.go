@@ -413,7 +413,12 @@ func TestMarkers(t *testing.T) {
 		}
 		return nil
 	})
-	g.publish("a", "stays")
+	// A publisher may set the header too: what he says is no marker.
+	if _, err := js.PublishMsg(t.Context(), &nats.Msg{
+		Subject: "notify.user.a", Data: []byte("stays"), Header: nats.Header{"Nats-Marker-Reason": {"Purge"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
 	g.wants(r, "stays")
 	g.wants(g.userReader(0, "a"), "stays")
 	cold.wants(cold.userReader(0, "a"), "stays")
