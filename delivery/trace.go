@@ -135,8 +135,9 @@ func (t tracedAuth) Authenticate(ctx context.Context, r auth.Request) (auth.Iden
 	ctx, span := t.tracer.Start(ctx, "authenticate", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("messaging.system", "nats"), attribute.Bool("tidings.renew", r.Renew)))
 	defer span.End()
-	own := span.SpanContext()
-	r.Traceparent = fmt.Sprintf("00-%s-%s-%s", own.TraceID(), own.SpanID(), own.TraceFlags())
+	if own := span.SpanContext(); own.IsValid() { // that of a provider which does nothing is not
+		r.Traceparent = fmt.Sprintf("00-%s-%s-%s", own.TraceID(), own.SpanID(), own.TraceFlags())
+	}
 	identity, err := t.auth.Authenticate(ctx, r)
 	var refusal *auth.Refusal
 	refused := errors.As(err, &refusal) // which is a good answer

@@ -17,6 +17,7 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/delivery/wire"
@@ -237,6 +238,19 @@ func TestSpansOfAuthentication(t *testing.T) {
 			t.Errorf("%s: it says too much: %s", token, text)
 		}
 	}
+}
+
+// A provider that does nothing has no context to go on with.
+func TestATracerThatDoesNothingIsNotTold(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL(), func(c *nodeConfig) { c.delivery.Tracer = noop.NewTracerProvider() })
+	n.answer(t, auth.AuthenticatorFunc(func(_ context.Context, r auth.Request) (auth.Identity, error) {
+		if r.Traceparent != "" {
+			t.Errorf("the question has the context %q", r.Traceparent)
+		}
+		return auth.Identity{User: "alice"}, nil
+	}))
+	n.live(t, "any")
 }
 
 func TestAPublicationCarriesItsTrace(t *testing.T) {
