@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 )
 
@@ -17,6 +19,8 @@ type door struct {
 	most, perAddress int // 0: any number
 	proxies          []netip.Prefix
 	log              zerolog.Logger // a line a minute
+
+	closed, closedOfOne atomic.Int64 // past most, and past perAddress
 
 	mu   sync.Mutex
 	open int
@@ -66,7 +70,12 @@ func (d *door) enter(conn *net.TCPConn) *guest {
 	a := addressOf(remote)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.most > 0 && d.open >= d.most || d.perAddress > 0 && d.of[a] >= d.perAddress && !proxy {
+	switch {
+	case d.most > 0 && d.open >= d.most:
+		d.closed.Add(1)
+		return nil
+	case d.perAddress > 0 && d.of[a] >= d.perAddress && !proxy:
+		d.closedOfOne.Add(1)
 		return nil
 	}
 	d.open++
@@ -87,5 +96,19 @@ func (d *door) leave(a netip.Addr) {
 	d.open--
 	if d.of[a]--; d.of[a] == 0 {
 		delete(d.of, a)
+	}
+}
+
+// watchDoor has what a door closed read at each scrape. Of another listener it knows nothing.
+func (m *metrics) watchDoor(l net.Listener) {
+	d, is := l.(*door)
+	if !is {
+		return
+	}
+	for kind, n := range map[string]*atomic.Int64{"sockets": &d.closed, "sockets_per_address": &d.closedOfOne} {
+		promauto.With(m.registry).NewCounterFunc(prometheus.CounterOpts{
+			Namespace: metricsPrefix, Name: "sockets_refused_total", ConstLabels: prometheus.Labels{"kind": kind},
+			Help: "Connections that were closed before they said a word, since too many were open, by the limit.",
+		}, func() float64 { return float64(n.Load()) })
 	}
 }

@@ -2,6 +2,7 @@ package delivery_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -18,9 +19,10 @@ import (
 func TestConnectionsThatAskForNothing(t *testing.T) {
 	t.Parallel()
 	limits := delivery.Limits{ConnectionsPerAddress: 3, UnauthenticatedPerAddress: 2}
-	n := newTown(t, withLimits(limits))
-	front := httptest.NewUnstartedServer(n.gateway.Handler())
+	front := httptest.NewUnstartedServer(nil)
 	front.Listener = delivery.NewListener(front.Listener, limits, 7, zerolog.Nop())
+	n := newTown(t, withLimits(limits), func(c *nodeConfig) { c.delivery.Listener = front.Listener })
+	front.Config.Handler = n.gateway.Handler()
 	front.Start()
 	t.Cleanup(front.Close)
 	n.address = front.Listener.Addr().String()
@@ -55,12 +57,15 @@ func TestConnectionsThatAskForNothing(t *testing.T) {
 	if !refused(dial) {
 		t.Error("a sixth of an address is let in")
 	}
+	const metric = `tidings_sockets_refused_total{kind="%s"}`
+	n.shows(t, map[string]float64{fmt.Sprintf(metric, "sockets"): 0, fmt.Sprintf(metric, "sockets_per_address"): 1})
 	good, _ := n.try(t, elsewhere)
 	good.admitted("alice")
 	all = append(all, idle(others))
 	if !refused(others) {
 		t.Error("an eighth of all is let in")
 	}
+	n.shows(t, map[string]float64{fmt.Sprintf(metric, "sockets"): 1, fmt.Sprintf(metric, "sockets_per_address"): 1})
 	for i, conn := range all {
 		if !stays(conn, 20*time.Millisecond) {
 			t.Errorf("connection %d is closed", i)

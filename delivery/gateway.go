@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -43,6 +44,8 @@ type Config struct {
 	// client. It counts only from pages of Origins and of the same host. Empty: none does.
 	TokenCookie string
 	Limits      Limits // none where they are zero
+	// Listener is that of NewListener, if clients come by it: its refusals are among the metrics.
+	Listener net.Listener
 
 	AuthWithin   time.Duration // to the client's first frame: 10 s
 	Ping         time.Duration // between the server's pings: 25 s
@@ -93,6 +96,7 @@ func New(cfg Config) *Gateway {
 	}
 	g.SetKeys(cfg.APIKeys)
 	g.metrics.watch(g)
+	g.metrics.watchDoor(cfg.Listener)
 	g.cfg.Auth = countedAuth{cfg.Auth, g.metrics}
 	g.trace()
 	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})

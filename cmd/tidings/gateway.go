@@ -70,7 +70,8 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		return err
 	}
 	limits := o.limits.limits(o.dev)
-	front := newFront(delivery.NewListener(listener, limits, socketsWithin(fileLimit()), log), shown, log)
+	listener = delivery.NewListener(listener, limits, socketsWithin(fileLimit()), log)
+	front := newFront(listener, shown, log)
 	defer front.close()
 	admin, err := startAdmin(o.adminListen, log)
 	if err != nil {
@@ -95,7 +96,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
-		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey, Limits: limits,
+		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey, Limits: limits, Listener: listener,
 		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
 	})
 	keys.use = gateway.SetKeys
