@@ -30,18 +30,26 @@ func newHub() *hub { return &hub{users: map[string][]*session{}} }
 
 // add enters a session whose authentication began at the given time, unless a disconnect has come meanwhile or its user has too many.
 func (h *hub) add(s *session, since time.Time) error {
+	kind, err := h.enter(s, since)
+	if kind != "" { // that is written into the log, for which others should not wait
+		return s.g.refuse(kind, s.request.RemoteAddr)
+	}
+	return err
+}
+
+func (h *hub) enter(s *session, since time.Time) (kind string, _ error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, d := range h.disconnects {
 		if d.at.After(since) && d.meant(s.cursor) {
-			return d.closing()
+			return "", d.closing()
 		}
 	}
 	if most := s.g.cfg.Limits.ConnectionsPerUser; most > 0 && len(h.users[s.cursor.User]) >= most {
-		return s.g.refuse(limitConnectionsPerUser, s.request.RemoteAddr)
+		return limitConnectionsPerUser, nil
 	}
 	h.users[s.cursor.User] = append(h.users[s.cursor.User], s)
-	return nil
+	return "", nil
 }
 
 func (h *hub) remove(s *session) {
