@@ -67,13 +67,18 @@ func clientAddress(peer string, forwarded []string, proxies []netip.Prefix) stri
 		a, ok := parseAddress(address)
 		return ok && slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 	}
-	chain := strings.Split(strings.Join(forwarded, ","), ",")
-	for trusted(peer) && len(chain) > 0 {
-		before, ok := parseAddress(strings.TrimSpace(chain[len(chain)-1]))
-		if !ok {
-			break
+	for i := len(forwarded) - 1; i >= 0; i-- {
+		for rest, more := forwarded[i], true; more; {
+			if !trusted(peer) {
+				return peer
+			}
+			comma := strings.LastIndexByte(rest, ',')
+			before, ok := parseAddress(strings.TrimSpace(rest[comma+1:]))
+			if !ok {
+				return peer
+			}
+			peer, rest, more = before.String(), rest[:max(comma, 0)], comma >= 0
 		}
-		peer, chain = before.String(), chain[:len(chain)-1]
 	}
 	return peer
 }

@@ -56,6 +56,7 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	g.made.Add(1)
 	e.s = newSession(g, e, r)
+	clear(r.Header) // the server keeps the request for as long as this lasts
 	defer func() { g.leave(e.s.request.RemoteAddr, e.s.entered) }()
 	ctx, over := e.s.begin(g.ctx)
 	gone := context.AfterFunc(r.Context(), func() { e.s.cancel(errClientGone) })

@@ -2,9 +2,16 @@ package delivery
 
 import (
 	"encoding/binary"
+	"net/http"
 	"net/netip"
+	"runtime"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unsafe"
+
+	"golang.org/x/time/rate"
 )
 
 func TestAddressesBehindProxies(t *testing.T) {
@@ -37,6 +44,25 @@ func TestAddressesBehindProxies(t *testing.T) {
 	} {
 		if got := clientAddress(c.peer, c.forwarded, proxies); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// A header is read no further than it is believed. It is not parallel, to count bytes.
+func TestLongChainsOfProxiesCostNothing(t *testing.T) {
+	commas := []string{strings.Repeat(",", 32<<10)}
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, peer := range []string{"198.51.100.1:99", "10.0.0.1:99"} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range 100 {
+			if got := clientAddress(peer, commas, proxies); got != peer {
+				t.Fatal(got)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if each := (after.TotalAlloc - before.TotalAlloc) / 100; each > 50_000 {
+			t.Errorf("%s: %d bytes", peer, each)
 		}
 	}
 }
@@ -80,7 +106,7 @@ func TestTablesOfRatesAreBounded(t *testing.T) {
 func TestAWaitEndsWithTheSession(t *testing.T) {
 	t.Parallel()
 	over, waited := make(chan struct{}), make(chan struct{})
-	p := pace{debt: time.Hour, over: over}
+	p := pace{paid: time.Since(loaded) + time.Hour, over: over}
 	go func() {
 		defer close(waited)
 		p.wait()
@@ -95,5 +121,38 @@ func TestAWaitEndsWithTheSession(t *testing.T) {
 	case <-waited:
 	case <-time.After(20 * time.Second):
 		t.Fatal("it waits on")
+	}
+}
+
+// What a client waits for while something else is done, it does not wait for again.
+func TestTimePaysForWhatWasRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := pace{bucket: rate.NewLimiter(1000, 1000)}
+		began := time.Now()
+		p.charge(1000)
+		p.charge(1000)
+		p.charge(500)
+		time.Sleep(1200 * time.Millisecond)
+		p.wait()
+		p.wait()
+		if took := time.Since(began); took != 1500*time.Millisecond {
+			t.Errorf("it is read again after %s", took)
+		}
+	})
+}
+
+// What a client says of itself is kept as long as its connection, and so no more of it than is of use.
+func TestLongHeadersAreNotKept(t *testing.T) {
+	t.Parallel()
+	r := &http.Request{Header: http.Header{}}
+	long := "x" + strings.Repeat("ü", 8<<10)
+	r.Header.Set("Origin", long)
+	r.Header.Set("User-Agent", long)
+	question := questionFor(r)
+	for _, kept := range []string{question.Origin, question.UserAgent} {
+		if kept != long[:511] || unsafe.StringData(kept) == unsafe.StringData(long) {
+			t.Errorf("%d bytes are kept", len(kept))
+		}
 	}
 }

@@ -93,7 +93,9 @@ func newSession(g *Gateway, line line, r *http.Request) *session {
 
 // questionFor is what the backend is told of a client when it is asked about its token.
 func questionFor(r *http.Request) auth.Request {
-	return auth.Request{Conn: nuid.Next(), RemoteAddr: r.RemoteAddr, Origin: r.Header.Get("Origin"), UserAgent: r.UserAgent()}
+	return auth.Request{
+		Conn: nuid.Next(), RemoteAddr: r.RemoteAddr, Origin: kept(r.Header.Get("Origin")), UserAgent: kept(r.UserAgent()),
+	}
 }
 
 // about says in the log of whom it speaks. To keep a logger for that would double what an idle session holds.

@@ -16,9 +16,12 @@ const readAtOnce = 4 << 10
 // pings, pongs and empty fragments without a word. Only the reader uses it.
 type pace struct {
 	bucket *rate.Limiter // nil: as fast as it sends
-	debt   time.Duration // for which to wait before more is read
+	paid   time.Duration // when more may be read, since loaded; 0: now
 	over   <-chan struct{}
 }
+
+// loaded is when the program began. What is counted from it is a third of a time.Time, and there is one for each connection.
+var loaded = time.Now()
 
 // charge counts what a client has sent.
 func (p *pace) charge(n int) {
@@ -26,21 +29,24 @@ func (p *pace) charge(n int) {
 		return
 	}
 	now := time.Now()
-	p.debt = p.bucket.ReserveN(now, n).DelayFrom(now)
+	p.paid = 0
+	if delay := p.bucket.ReserveN(now, n).DelayFrom(now); delay > 0 {
+		p.paid = now.Sub(loaded) + delay
+	}
 }
 
 // wait waits until all is paid for, or the session is over.
 func (p *pace) wait() {
-	if p.debt == 0 {
+	if p.paid == 0 {
 		return
 	}
-	timer := time.NewTimer(p.debt)
+	timer := time.NewTimer(p.paid - time.Since(loaded))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-p.over:
 	}
-	p.debt = 0
+	p.paid = 0
 }
 
 // Read is for gorilla.
@@ -51,8 +57,7 @@ func (c *cork) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// throttle bounds how fast the client is read, until the session is over. Before it is admitted it has a token to send, and a few frames:
-// or who comes again and again could send a burst each time.
+// throttle bounds how fast the client is read, until the session is over. Before it is admitted it has a token to send, and a few frames.
 func (c *socket) throttle(g *Gateway, over <-chan struct{}) {
 	if g.gate.limits.SendRate <= 0 {
 		return
@@ -64,11 +69,15 @@ func (c *socket) throttle(g *Gateway, over <-chan struct{}) {
 		c.pace.charge(frameCosts)
 		return pong(data)
 	})
+	c.ws.SetPongHandler(func(string) error {
+		c.pace.charge(frameCosts)
+		return nil
+	})
 }
 
-// trust lets an admitted client send a burst.
+// trust lets an admitted client send a burst, for which it has yet to gather: or who comes again and again would have one each time.
 func (c *socket) trust(g *Gateway) {
 	if c.pace.bucket != nil {
-		c.pace.bucket = rate.NewLimiter(c.pace.bucket.Limit(), max(10*g.gate.limits.SendRate, c.pace.bucket.Burst()))
+		c.pace.bucket.SetBurst(max(10*g.gate.limits.SendRate, c.pace.bucket.Burst()))
 	}
 }

@@ -44,6 +44,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	g.made.Add(1)
 	c := &socket{cork: corked.cork, ws: ws, offered: len(websocket.Subprotocols(r)) > 0, cookie: g.cookie(r)}
 	s := newSession(g, c, r)
+	clear(r.Header) // the server keeps the request until the client is admitted
 	c.serve(g.ctx, s, func() { s.g.leave(s.request.RemoteAddr, s.entered) })
 }
 
@@ -138,14 +139,4 @@ func (c *socket) close(why *closing, until time.Time) {
 const discardMost = 1 << 20
 
 // shorten cuts a close frame's reason to the 123 bytes of RFC 6455, 5.5.1, between characters.
-func shorten(reason string) string {
-	const most = 123
-	if len(reason) <= most {
-		return reason
-	}
-	cut := most
-	for cut > 0 && reason[cut]&0xc0 == 0x80 {
-		cut--
-	}
-	return reason[:cut]
-}
+func shorten(reason string) string { return cut(reason, 123) }
