@@ -69,9 +69,6 @@ func (g *Gateway) admit(r *http.Request, user string) error {
 	if user != "" && r.Header.Get("Authorization") == "" {
 		scheme, token = "Bearer", g.cookie(r)
 	}
-	if err := g.notFailing(r.RemoteAddr); err != nil {
-		return err
-	}
 	switch {
 	case user != "" && token == "":
 		return errNoUserToken
@@ -80,15 +77,13 @@ func (g *Gateway) admit(r *http.Request, user string) error {
 	case keys.good(token):
 		return nil
 	case user == "":
+		if err := g.notFailing(r.RemoteAddr); err != nil {
+			return err
+		}
 		g.failed(r.RemoteAddr)
 		return errWrongKey
 	}
-	if err := g.mayAsk(r.RemoteAddr); err != nil {
-		return err
-	}
-	question := questionFor(r)
-	question.Token = token
-	identity, err := g.authenticate(r.Context(), question)
+	identity, err := g.ask(r, token, "")
 	if err != nil {
 		return err
 	}

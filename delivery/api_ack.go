@@ -106,16 +106,11 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 	if err := g.reachable(); err != nil {
 		return err
 	}
-	if err := g.mayAsk(r.RemoteAddr); err != nil {
-		return err
-	}
-	ctx := r.Context()
-	question := questionFor(r)
-	question.Token, question.Device = token, a.device
-	identity, err := g.authenticate(ctx, question)
+	identity, err := g.ask(r, token, a.device)
 	if err != nil {
 		return err
 	}
+	ctx := r.Context()
 	mark, err := g.cfg.Tail.Mark(ctx)
 	switch {
 	case err != nil:

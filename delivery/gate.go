@@ -27,7 +27,7 @@ type gate struct {
 	of map[netip.Addr]count // of addresses from which somebody is in
 }
 
-// count is of connections, and of those among them for which no token has been admitted yet.
+// count is of connections, and of those for whom no token has been admitted yet: some of the connections, and questions beside them.
 type count struct{ all, unknown int }
 
 // refusals are those of a kind.
@@ -47,27 +47,33 @@ func newGate(limits Limits, log zerolog.Logger) *gate {
 	return g
 }
 
-// enter counts a connection, or says which kind of limit forbids it. An address that is none, as of a Unix socket, has no limits.
-func (g *gate) enter(a netip.Addr) (kind string) {
+// What enters: a connection, whose token is not known yet, or a request with a token, which is none.
+var (
+	connection = count{all: 1, unknown: 1}
+	question   = count{unknown: 1}
+)
+
+// enter counts one, or says which kind of limit forbids it. An address that is none, as of a Unix socket, has no limits.
+func (g *gate) enter(a netip.Addr, one count) (kind string) {
 	over := func(n, most int) bool { return most > 0 && n >= most }
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	of := g.of[a]
 	switch {
-	case a.IsValid() && over(of.all, g.limits.ConnectionsPerAddress):
+	case a.IsValid() && one.all > 0 && over(of.all, g.limits.ConnectionsPerAddress):
 		return limitConnectionsPerAddress
 	case a.IsValid() && over(of.unknown, g.limits.UnauthenticatedPerAddress):
 		return limitUnauthenticatedPerAddress
-	case over(g.in.all, g.limits.Connections):
+	case one.all > 0 && over(g.in.all, g.limits.Connections):
 		return limitConnections
 	case over(g.in.unknown, g.limits.Unauthenticated):
 		return limitUnauthenticated
 	}
-	g.add(a, 1, 1)
+	g.add(a, one.all, one.unknown)
 	return ""
 }
 
-// admit counts a connection among those whose token has been admitted.
+// admit counts a connection among those whose token has been admitted, and ends a question.
 func (g *gate) admit(a netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -24,8 +24,9 @@ type Limits struct {
 	ConnectionsPerAddress int
 	// ConnectionsPerUser, past which 4529, or 429. Default 100, since tabs count one by one; more is a client that leaks them.
 	ConnectionsPerUser int
-	// Unauthenticated connections, for which no token has been admitted yet, in all: past them 503. Default 10,000, some 300 MB of memory.
-	// Clients that come back to a gateway all at once are such, as long as the backend is slow to answer.
+	// Unauthenticated connections, for which no token has been admitted yet, and requests whose token is asked about, in all: past them
+	// 503. Default 10,000, some 300 MB of memory. Clients that come back to a gateway all at once are such, as long as the backend is slow
+	// to answer.
 	Unauthenticated int
 	// UnauthenticatedPerAddress, past which 429. Default 500: who says nothing holds one for 10 s, and a company that comes back all at
 	// once has as many for a moment.
@@ -34,11 +35,12 @@ type Limits struct {
 	// ConnectRate is how many connections an address may begin a second, and requests with a user's token, which ask the backend as those
 	// do: past them 429. Default 100: a burst of 1,000 for a company or a load test, and a thirtieth of a core for an abuser.
 	ConnectRate float64
-	// FailedAuthRate is how many tokens and API keys of an address may be refused a second: past that 429, and nobody is asked. Default 5:
-	// 50 at once where a deployment was wrong, and nothing that guesses a token.
+	// FailedAuthRate is how many tokens and API keys of an address may be refused a second: past that 429, and nobody is asked; a good
+	// API key stays good. Default 5: 50 at once where a deployment was wrong, and nothing that guesses a token.
 	FailedAuthRate float64
 	// SendRate is how many bytes a second a WebSocket client is read, and each frame counts for 128 more. Who sends faster is read no
-	// faster; nothing is lost. Default 16,384: about 100 acknowledgements a second, and 1,000 at once. Ours gather 16 into one.
+	// faster; nothing is lost. Default 16,384: about 100 acknowledgements a second, and 1,000 at once, or 200
+	// just after it was admitted. Ours gather 16 into one.
 	SendRate int
 	// PublishRate is how many requests to publish an API key may make a second: past them 429. Default none: a key is a backend's.
 	PublishRate float64
@@ -95,18 +97,13 @@ func limitFor(kind string) *closing {
 	return c
 }
 
-// refuse turns somebody away. Every refusal by a limit goes through limited.
+// refuse turns somebody away. It counts the refusal by its kind, and logs one of a kind a minute.
 func (g *Gateway) refuse(kind, remote string) error {
-	g.limited(kind, remote)
-	return limitFor(kind)
-}
-
-// limited counts a refusal by its kind, and logs one of a kind a minute.
-func (g *Gateway) limited(kind, remote string) {
 	g.metrics.limited(kind)
 	of := g.gate.refused[kind]
 	event := of.log.Warn().Str("limit", kind).Str("remote", remote).Int64("so_far", of.n.Add(1))
 	event.Msg("turned away: raise the limit if this was no abuse; if all clients have the address of a proxy, name it with --trusted-proxy")
+	return limitFor(kind)
 }
 
 // enter lets a connection in, or says why not; nothing has been asked of NATS by then. Leave is to be called at its end.
@@ -115,12 +112,7 @@ func (g *Gateway) enter(r *http.Request) error {
 		g.metrics.limited(limitDraining)
 		return g.closed()
 	}
-	err := g.mayAsk(r.RemoteAddr)
-	if err == nil {
-		if kind := g.gate.enter(addressOf(r.RemoteAddr)); kind != "" {
-			err = g.refuse(kind, r.RemoteAddr)
-		}
-	}
+	err := g.mayAsk(r.RemoteAddr, connection)
 	if err != nil {
 		g.all.done()
 	}
@@ -133,18 +125,34 @@ func (g *Gateway) leave(remote string, admitted bool) {
 	g.all.done()
 }
 
-// mayAsk says why a client may not be asked about now, or counts it as one who is.
-func (g *Gateway) mayAsk(remote string) error {
+// mayAsk says why a client may not be asked about now, or counts it as one who is, until it leaves the gate.
+func (g *Gateway) mayAsk(remote string, one count) error {
 	if err := g.notFailing(remote); err != nil {
 		return err
 	}
 	if !g.gate.connects.take(addressOf(remote)) {
 		return g.refuse(limitConnectRate, remote)
 	}
+	if kind := g.gate.enter(addressOf(remote), one); kind != "" {
+		return g.refuse(kind, remote)
+	}
 	return nil
 }
 
-// notFailing refuses an address that brought too many bad tokens and keys, whatever it brings now: it could guess on otherwise.
+// ask asks whose the token of a request is. Until there is an answer the request counts as an unauthenticated connection does: it keeps
+// others from being asked about just the same. But it is none: where there are as many as may be, their acknowledgements are still taken.
+func (g *Gateway) ask(r *http.Request, token, device string) (auth.Identity, error) {
+	if err := g.mayAsk(r.RemoteAddr, question); err != nil {
+		return auth.Identity{}, err
+	}
+	defer g.gate.admit(addressOf(r.RemoteAddr))
+	request := questionFor(r)
+	request.Token, request.Device = token, device
+	return g.authenticate(r.Context(), request)
+}
+
+// notFailing refuses an address that brought too many bad tokens and keys, whatever it brings now: it could guess on otherwise. Only an API
+// key that is good stays so, since strangers may have the address of a backend's proxy: keys are too long to be guessed.
 func (g *Gateway) notFailing(remote string) error {
 	if g.gate.failures.empty(addressOf(remote)) {
 		return g.refuse(limitFailedAuthRate, remote)
@@ -164,11 +172,20 @@ func (g *Gateway) authenticate(ctx context.Context, request auth.Request) (auth.
 		}
 	}
 	identity, err := g.cfg.Auth.Authenticate(ctx, request)
-	var refusal *auth.Refusal
-	if errors.As(err, &refusal) && refusal.RetryAfter == 0 {
+	if !request.Renew && maybeGuessed(err) {
 		g.failed(request.RemoteAddr)
 	}
 	return identity, err
+}
+
+// maybeGuessed says whether an answer is about a token that may have been guessed. One that has expired was good once. An answer that cannot
+// be used, such as success without a user, is how some backends say that they know nobody.
+func maybeGuessed(err error) bool {
+	var refusal *auth.Refusal
+	if errors.As(err, &refusal) {
+		return refusal.RetryAfter == 0 && refusal.Code != "token_expired"
+	}
+	return errors.Is(err, auth.ErrBadReply)
 }
 
 // mayPublish counts a request to publish by its key, which is good.

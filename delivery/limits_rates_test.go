@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,6 +64,8 @@ func TestFailedAuthentications(t *testing.T) {
 			return auth.Identity{}, &auth.Refusal{Code: "token_unknown"}
 		case "busy":
 			return auth.Identity{}, &auth.Refusal{Code: "busy", RetryAfter: time.Second}
+		case "stale":
+			return auth.Identity{}, &auth.Refusal{Code: "token_expired"}
 		}
 		return auth.Identity{User: r.Token}, nil
 	}))
@@ -86,11 +90,18 @@ func TestFailedAuthentications(t *testing.T) {
 		expect[wire.Hello](early)
 		old, _ := n.try(t, address)
 		old.admitted("alice")
-		for range 3 { // which says nothing of the token
+		for range 3 { // none of which was guessed
 			if status := n.get(t, address, delivery.EventsPath, "busy"); status != http.StatusServiceUnavailable {
 				t.Fatalf("%s: busy: %d", w.name, status)
 			}
+			if status := n.get(t, address, delivery.EventsPath, "stale"); status != http.StatusUnauthorized {
+				t.Fatalf("%s: stale: %d", w.name, status)
+			}
 		}
+		renews, _ := n.try(t, address)
+		renews.admitted("alice")
+		renews.send(wire.Renew{Token: "wrong"})
+		renews.closed(wire.CloseUnauthorized)
 		w.try(address)
 		before := asked()
 		if _, status := n.try(t, address); status != http.StatusTooManyRequests {
@@ -107,6 +118,9 @@ func TestFailedAuthentications(t *testing.T) {
 		}
 		if got := asked(); got != before {
 			t.Errorf("%s: then %d questions are asked", w.name, got-before)
+		}
+		if status := n.get(t, address, "/v1/users/alice", apiKey); status != http.StatusOK { // of a backend behind the same address
+			t.Errorf("%s: then a good key is answered %d", w.name, status)
 		}
 		old.send(wire.Renew{Token: "alice"}) // no fault of one who was admitted
 		await[wire.Renewed](old)
@@ -129,4 +143,81 @@ func TestPublicationsPerKey(t *testing.T) {
 	publish(apiKey).is(http.StatusTooManyRequests)
 	publish(another).is(http.StatusAccepted)
 	n.call(t, http.MethodGet, "/v1/users/alice", "").is(http.StatusOK)
+}
+
+// A backend that answers for a token it does not know with success, and nobody's name, is asked by those who guess no more often.
+func TestAnAnswerThatNamesNobodyCountsAsFailed(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL(), withLimits(delivery.Limits{FailedAuthRate: 0.04}))
+	sub, err := n.nc.Subscribe(auth.DefaultSubject, func(m *nats.Msg) { _ = m.Respond([]byte(`{"success":true}`)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := n.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if status := n.get(t, here, delivery.EventsPath, "guess"); status == http.StatusOK || status == http.StatusTooManyRequests {
+		t.Errorf("the first is answered %d", status)
+	}
+	if status := n.get(t, here, delivery.EventsPath, "again"); status != http.StatusTooManyRequests {
+		t.Errorf("the second is answered %d", status)
+	}
+}
+
+// A request that asks about a token is one more whose token is not known, until there is an answer. It is no connection.
+func TestRequestsThatAskAreUnauthenticated(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL(), withKeys(apiKey), func(c *nodeConfig) { c.auth.Timeout = 4 * patience },
+		withLimits(delivery.Limits{ConnectionsPerAddress: 1, UnauthenticatedPerAddress: 2}))
+	answer := make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
+	n.answer(t, auth.AuthenticatorFunc(func(_ context.Context, r auth.Request) (auth.Identity, error) {
+		if strings.HasPrefix(r.Token, "slow") {
+			<-answer
+		}
+		return auth.Identity{User: r.Token}, nil
+	}))
+	defer release()
+	p, _ := n.try(t, here)
+	p.admitted("alice")
+	statuses := make(chan int, 2)
+	ask := func(method, target, body, token string) (status int) {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.address+target, strings.NewReader(body))
+		if err != nil {
+			return 0
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+secret(token))
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return 0
+		}
+		_ = response.Body.Close()
+		return response.StatusCode
+	}
+	list := func(token string) int { return ask(http.MethodGet, "/v1/users/"+token+"/notifications", "", token) }
+	ack := func(token string) int { return ask(http.MethodPost, "/v1/ack", `{"epoch":"x","seq":1}`, token) }
+	go func() { statuses <- list("slow-1") }()
+	go func() { statuses <- ack("slow-2") }()
+	n.inside(t, 1, 2, 1)
+	if status := list("alice"); status != http.StatusTooManyRequests {
+		t.Errorf("one more who lists is answered %d", status)
+	}
+	if status := ack("alice"); status != http.StatusTooManyRequests {
+		t.Errorf("one more who acknowledges is answered %d", status)
+	}
+	if status := n.get(t, elsewhere, "/v1/users/alice/notifications", "alice"); status != http.StatusOK {
+		t.Errorf("another address is answered %d", status)
+	}
+	release()
+	for range cap(statuses) {
+		if status := <-statuses; status != http.StatusOK && status != http.StatusConflict { // of the epoch
+			t.Errorf("one who waited is answered %d", status)
+		}
+	}
+	n.inside(t, 1, 0, 1)
+	if status := ack("alice"); status != http.StatusConflict {
+		t.Errorf("an acknowledgement beside as many connections as may be is answered %d", status)
+	}
 }
