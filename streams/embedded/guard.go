@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/gofrs/flock"
 )
@@ -25,6 +26,10 @@ func lockDir(dir string) (*flock.Flock, error) {
 	path := filepath.Join(dir, lockFile)
 	lock := flock.New(path)
 	locked, err := lock.TryLock()
+	for tries := 0; tries < 10 && err == nil && !locked; tries++ { // or who only Inspects would keep us from starting
+		time.Sleep(10 * time.Millisecond)
+		locked, err = lock.TryLock()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: lock: %w %s", dir, err, hint)
 	}

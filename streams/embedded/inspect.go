@@ -21,8 +21,7 @@ type Inspection struct {
 	Reserve     uint64 // of Free, which MaxStore leaves by default
 }
 
-// Inspect looks at a store directory and changes nothing. For as long as it looks whether the directory is in use, some µs, nobody
-// can begin to use it.
+// Inspect looks at a store directory and changes nothing. It has the lock of one that is not in use for some µs, for which Start waits.
 func Inspect(dir string) (in Inspection, err error) {
 	if in.Dir, err = filepath.Abs(dir); err != nil {
 		return in, err
@@ -40,7 +39,7 @@ func Inspect(dir string) (in Inspection, err error) {
 	if in.Exists = there == in.Dir; in.Exists {
 		path := filepath.Join(in.Dir, lockFile)
 		lock := flock.New(path, flock.SetFlag(os.O_RDWR)) // without O_CREATE
-		locked, err := lock.TryLock()
+		locked, err := lock.TryRLock()                    // shared with others who look
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
