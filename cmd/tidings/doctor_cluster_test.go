@@ -35,6 +35,18 @@ func TestDoctorsJudgement(t *testing.T) {
 	finds(t, filesFinding(100), isPoor, "about 1 clients")
 	finds(t, filesFinding(1<<20), isGood, "1,048,576 open files")
 
+	// In the same order each time.
+	account := &jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {}, "R3": {}, "R5": {}, "R2": {}}}
+	for range 20 {
+		order := ""
+		for _, f := range jetstreamFinding(account)[1:] {
+			order += f.Found[:2]
+		}
+		if order != "R1R2R3R5" {
+			t.Fatalf("tiers in the order %s", order)
+		}
+	}
+
 	const gib = 1 << 30
 	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 50 * gib, Total: 100 * gib, Reserve: 5 * gib}), isGood, "50.0 GiB of 100.0 GiB are free")
 	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 4 * gib, Total: 100 * gib, Reserve: 5 * gib}), isPoor, "make room")

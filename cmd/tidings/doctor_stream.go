@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,8 +58,8 @@ func (d *doctor) lax(ctx context.Context) []finding {
 
 func jetstreamFinding(account *jetstream.AccountInfo) []finding {
 	all := []tier{{"", account.Tier}}
-	for name, t := range account.Tiers {
-		all = append(all, tier{name + ": ", t})
+	for _, name := range slices.Sorted(maps.Keys(account.Tiers)) {
+		all = append(all, tier{name + ": ", account.Tiers[name]})
 	}
 	var findings []finding
 	for _, t := range all {
