@@ -95,7 +95,10 @@ func (d *doctor) disk(ctx context.Context) []finding {
 	if err != nil {
 		return bad("use --data with a directory that this user may write, or run doctor as the gateway's", "%s: %v", d.data, err)
 	}
-	taken := portTaken(ctx, d.embedded())
+	if d.natsPort <= 0 && in.UsedBy != "" { // a gateway is there, and its NATS is for it alone, or its port is not known
+		return append(diskFinding(in), d.noPort()...)
+	}
+	taken := d.natsPort > 0 && portTaken(ctx, d.embedded())
 	switch {
 	case in.UsedBy != "" && !taken:
 		return bad("name its --nats-host and --nats-port, or look into the log of that process",
@@ -106,6 +109,13 @@ func (d *doctor) disk(ctx context.Context) []finding {
 		d.nats.url = "nats://" + d.embedded()
 	}
 	return append(diskFinding(in), d.notRunning(in)...)
+}
+
+func (d *doctor) noPort() []finding {
+	if d.natsPort < 0 {
+		return poor("give doctor the --nats-port that its log says", "NATS has a port there that was free, so the rest cannot be looked at")
+	}
+	return good("NATS has no port there, so the rest cannot be looked at")
 }
 
 func (d *doctor) notRunning(in embedded.Inspection) []finding {
