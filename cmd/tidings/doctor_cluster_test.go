@@ -32,7 +32,7 @@ func TestDoctorsJudgement(t *testing.T) {
 	finds(t, clockFinding(-time.Hour), isPoor, "1h0m0s behind")
 
 	finds(t, filesFinding(1024), isPoor, "1,024 open files are allowed here, so about 796 clients (raise it")
-	finds(t, filesFinding(100), isPoor, "about 1 clients")
+	finds(t, filesFinding(100), isPoor, "so about 1 client (")
 	finds(t, filesFinding(1<<20), isGood, "1,048,576 open files")
 
 	// In the same order each time.

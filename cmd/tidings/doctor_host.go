@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -79,11 +80,14 @@ func (d *doctor) files(context.Context) []finding {
 
 func filesFinding(most uint64) []finding {
 	clients := connectionsWithin(most)
-	if most < fewFiles {
-		return poor("raise it with ulimit -Hn, or LimitNOFILE= of a systemd unit",
-			"%s open files are allowed here, so about %s clients", grouped(most), grouped(clients))
+	found := fmt.Sprintf("%s open files are allowed here, so about %s clients", grouped(most), grouped(clients))
+	if clients == 1 {
+		found = strings.TrimSuffix(found, "s")
 	}
-	return good("%s open files are allowed here, so about %s clients", grouped(most), grouped(clients))
+	if most < fewFiles {
+		return poor("raise it with ulimit -Hn, or LimitNOFILE= of a systemd unit", "%s", found)
+	}
+	return good("%s", found)
 }
 
 // disk looks at the directory of the embedded server, and whether that runs or could.
