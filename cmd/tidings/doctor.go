@@ -10,27 +10,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/streams"
 )
 
-// doctorOptions are those flags of a gateway that say what to look at.
+// doctorOptions are the flags of a gateway, which say what to look at.
 type doctorOptions struct {
-	nats        natsFlags
-	stream      streamFlags
-	listen      string
-	data        string
-	natsHost    string
-	natsPort    int
-	authSubject string
-	authTimeout time.Duration
-	json        bool
+	gatewayOptions
+	json bool
 }
 
 func newDoctor() *cobra.Command {
@@ -38,8 +29,12 @@ func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at all that a gateway needs, and say what to do",
-		Long: `Look at all that a gateway with the same flags, or the same environment, finds or would find: NATS, its stream, the responder, the
-port, the disk. It changes nothing. To hear of missing permissions run it as the gateway's NATS user.
+		Long: `Look at all that a gateway with the same flags, or the same environment, finds or would find: its ports, certificate and keys, the disk,
+NATS, its stream, the responder. It takes all flags of a gateway, and lists here those that say what it looks at. To hear of missing
+permissions run it as the gateway's NATS user.
+
+It changes nothing. It does ask the backend about a token that was made up, which may count there as a login that failed; NATS logs the
+requests that it refuses (unknown field "tidings_doctor"); and for some µs it has the ports and the lock of the data directory.
 
 A line for each check: ok; warn, for what will hurt later; FAIL, for what does not work. The exit code is 1 where something fails.`,
 		Example: `  tidings doctor                                    NATS on this machine
@@ -47,11 +42,8 @@ A line for each check: ok; warn, for what will hurt later; FAIL, for what does n
   tidings doctor --nats nats://n1,nats://n2 --json | jq 'select(.verdict != "ok")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.nats.url != "" && o.data != "" {
-				return badUsage(cmd, errors.New("--nats and --data exclude each other, as with a gateway"))
-			}
-			if o.authTimeout <= 0 {
-				return badUsage(cmd, fmt.Errorf("--auth-timeout %s: must be positive", o.authTimeout))
+			if err := o.check(); err != nil {
+				return badUsage(cmd, err)
 			}
 			return o.run(cmd.Context(), cmd.OutOrStdout())
 		},
@@ -61,17 +53,24 @@ A line for each check: ok; warn, for what will hurt later; FAIL, for what does n
 }
 
 func (o *doctorOptions) add(flags *pflag.FlagSet) {
-	flags.SortFlags = false
 	flags.BoolVar(&o.json, "json", false, "print JSON, one check a line")
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
-	flags.StringVar(&o.data, "data", "", "data directory of an embedded NATS server")
-	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
-	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server")
-	o.nats.add(flags, "")
-	o.stream.addName(flags)
-	o.stream.addLimits(flags)
-	flags.StringVar(&o.authSubject, "auth-subject", auth.DefaultSubject, "NATS subject on which the backend is asked about tokens")
-	flags.DurationVar(&o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
+	o.gatewayOptions.add(flags)
+	for _, name := range []string{ // which change nothing of what is found
+		"origin", "token-cookie", "sync", "max-store", "tail", "commit-interval", "max-devices", "auth-within", "ping", "drain", "drain-delay",
+		"max-connections-per-address", "max-connections-per-user", "max-unauthenticated", "max-unauthenticated-per-address", "connect-rate",
+		"failed-auth-rate", "send-rate", "publish-rate", "trusted-proxy", "log-level", "log-format",
+	} {
+		flags.Lookup(name).Hidden = true
+	}
+}
+
+// check refuses what a gateway would refuse; but where nothing says where NATS is, it is on this machine.
+func (o *doctorOptions) check() error {
+	if o.nats.url == "" && o.data == "" && !o.dev {
+		o.nats.url = nats.DefaultURL
+	}
+	_, err := o.log.logger(io.Discard)
+	return errors.Join(o.gatewayOptions.check(), err)
 }
 
 // finding is what a check found.
@@ -129,6 +128,9 @@ func (d *doctor) checks() []struct {
 		look func(ctx context.Context) []finding
 	}{
 		{"port", d.port},
+		{"admin", d.admin},
+		{"certificate", d.certificate},
+		{"keys", d.keys},
 		{"files", d.files},
 		{"disk", d.disk},
 		{"server", d.server},
@@ -146,9 +148,6 @@ func (d *doctor) checks() []struct {
 }
 
 func (o *doctorOptions) run(ctx context.Context, out io.Writer) error {
-	if o.nats.url == "" && o.data == "" {
-		o.nats.url = nats.DefaultURL
-	}
 	d := &doctor{doctorOptions: o, denied: map[string]bool{}}
 	defer func() {
 		if d.nc != nil {
@@ -192,7 +191,7 @@ func (o *doctorOptions) show(out io.Writer) func(finding) error {
 		return func(f finding) error { return enc.Encode(f) }
 	}
 	return func(f finding) error {
-		line := fmt.Sprintf("%-4s  %-9s  %s", f.Verdict, f.Check, f.Found)
+		line := fmt.Sprintf("%-4s  %-11s  %s", f.Verdict, f.Check, f.Found)
 		if f.Do != "" {
 			line += " (" + f.Do + ")"
 		}

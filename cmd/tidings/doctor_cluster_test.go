@@ -31,9 +31,10 @@ func TestDoctorsJudgement(t *testing.T) {
 	finds(t, clockFinding(2100*time.Millisecond), isPoor, "2.1s ahead")
 	finds(t, clockFinding(-time.Hour), isPoor, "1h0m0s behind")
 
-	finds(t, filesFinding(1024), isPoor, "1,024 open files are allowed here, so about 796 clients (raise it")
-	finds(t, filesFinding(100), isPoor, "so about 1 client (")
-	finds(t, filesFinding(1<<20), isGood, "1,048,576 open files")
+	finds(t, filesFinding(1024, 0), isPoor, "1,024 open files are allowed here, so about 796 clients (raise it")
+	finds(t, filesFinding(100, 0), isPoor, "so about 1 client (")
+	finds(t, filesFinding(1<<20, 900_000), isGood, "1,048,576 open files")
+	finds(t, filesFinding(20_000, 17_401), isPoor, "so about 17,400 clients, and --max-connections is 17,401 (raise it")
 
 	// In the same order each time.
 	account := &jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {}, "R3": {}, "R5": {}, "R2": {}}}

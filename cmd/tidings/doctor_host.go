@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -14,33 +15,66 @@ import (
 	"github.com/tidings-io/tidings/streams/embedded"
 )
 
-// port says whether a gateway could listen, or does.
+// port says whether a gateway could listen, or does. Every gateway serves the JavaScript client.
 func (d *doctor) port(ctx context.Context) []finding {
-	l, err := net.Listen("tcp", d.listen)
-	if err == nil {
-		l.Close()
-		return good("%s is free", d.listen)
+	if findings := freePort("listen", d.listen); findings != nil {
+		return findings
 	}
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return bad(listenHint("listen", err), "%v", err)
-	}
-	status, err := askPort(ctx, d.listen)
+	status, _, err := askPort(ctx, d.listen, "/tidings.js", "http", "https")
 	switch {
-	case err != nil:
-		return bad("stop what listens there, or use another --listen", "%s is taken by what is no Tidings: %v", d.listen, err)
-	case status == http.StatusServiceUnavailable:
+	case err == nil && status == http.StatusServiceUnavailable:
 		return poor("its log says what it waits for", "a Tidings that waits for NATS, or ends, has %s", d.listen)
-	case status != http.StatusOK:
-		return bad("stop what listens there, or use another --listen", "%s is taken by what is no Tidings: it answers %d", d.listen, status)
+	case err == nil && status == http.StatusOK:
+		return good("a Tidings serves on %s", d.listen)
 	}
-	return good("a Tidings serves on %s", d.listen)
+	return strange("listen", d.listen, status, err)
 }
 
-// askPort asks for the JavaScript client, which every gateway serves, by HTTP or HTTPS. It only wants to know who is there.
-func askPort(ctx context.Context, address string) (status int, err error) {
+// admin says whether a gateway could listen for operators, or does, and what it says of itself.
+func (d *doctor) admin(ctx context.Context) []finding {
+	if d.adminListen == "" {
+		return good("none, as --admin-listen '' says")
+	}
+	if findings := freePort("admin-listen", d.adminListen); findings != nil {
+		return findings
+	}
+	status, text, err := askPort(ctx, d.adminListen, "/livez", "http")
+	if err != nil || status != http.StatusOK || text != "ok" {
+		return strange("admin-listen", d.adminListen, status, err)
+	}
+	switch status, text, err = askPort(ctx, d.adminListen, "/readyz", "http"); {
+	case err != nil || status != http.StatusOK:
+		return poor("its log says more", "a Tidings on %s is alive, and not ready: %s", d.adminListen, strings.ReplaceAll(text, "\n", "; "))
+	}
+	return good("a Tidings on %s is alive and ready", d.adminListen)
+}
+
+// freePort finds nothing where somebody listens on the address.
+func freePort(flag, address string) []finding {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case err == nil:
+		l.Close()
+		return good("%s is free", address)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil
+	}
+	return bad(listenHint(flag, err), "%v", err)
+}
+
+func strange(flag, address string, status int, err error) []finding {
+	do := "stop what listens there, or use another --" + flag
+	if err != nil {
+		return bad(do, "%s is taken by what is no Tidings: %v", address, err)
+	}
+	return bad(do, "%s is taken by what is no Tidings: it answers %d", address, status)
+}
+
+// askPort asks for the path, by one of the schemes. It only wants to know who is there.
+func askPort(ctx context.Context, address, path string, schemes ...string) (status int, text string, err error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
@@ -48,25 +82,27 @@ func askPort(ctx context.Context, address string) (status int, err error) {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}}
-	for _, scheme := range []string{"http", "https"} {
+	for _, scheme := range schemes {
 		var request *http.Request
-		request, err = http.NewRequestWithContext(ctx, http.MethodHead, scheme+"://"+net.JoinHostPort(host, port)+"/tidings.js", nil)
+		request, err = http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+path, nil)
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		var response *http.Response
 		if response, err = client.Do(request); err != nil {
 			continue
 		}
+		body, _ := io.ReadAll(io.LimitReader(response.Body, 1000))
 		response.Body.Close()
-		if status = response.StatusCode; status == http.StatusOK || status == http.StatusServiceUnavailable {
-			return status, nil
+		status, text = response.StatusCode, strings.TrimSpace(string(body))
+		if status == http.StatusOK || status == http.StatusServiceUnavailable {
+			return status, text, nil
 		}
 	}
 	if status != 0 {
-		return status, nil
+		return status, text, nil
 	}
-	return 0, err
+	return 0, "", err
 }
 
 // files says how many connections the system lets a process have.
@@ -75,17 +111,22 @@ func (d *doctor) files(context.Context) []finding {
 	if !known {
 		return good("this system does not limit them")
 	}
-	return filesFinding(most)
+	return filesFinding(most, d.limits.cfg.Connections)
 }
 
-func filesFinding(most uint64) []finding {
+// filesFinding is for so many files, and so many connections that --max-connections asks for, 0 being any.
+func filesFinding(most uint64, asked int) []finding {
+	const do = "raise it with ulimit -Hn, or LimitNOFILE= of a systemd unit"
 	clients := connectionsWithin(most)
 	found := fmt.Sprintf("%s open files are allowed here, so about %s clients", grouped(most), grouped(clients))
 	if clients == 1 {
 		found = strings.TrimSuffix(found, "s")
 	}
-	if most < fewFiles {
-		return poor("raise it with ulimit -Hn, or LimitNOFILE= of a systemd unit", "%s", found)
+	switch {
+	case asked > clients:
+		return poor(do+", or lower --max-connections", "%s, and --max-connections is %s", found, grouped(asked))
+	case most < fewFiles:
+		return poor(do, "%s", found)
 	}
 	return good("%s", found)
 }

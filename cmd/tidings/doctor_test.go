@@ -4,13 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"log"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,7 +15,6 @@ import (
 
 	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/streams"
-	"github.com/tidings-io/tidings/streams/embedded"
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
@@ -30,7 +23,7 @@ func examine(t *testing.T, args ...string) map[string][]finding {
 	t.Helper()
 	var out bytes.Buffer
 	root := newRoot()
-	root.SetArgs(append([]string{"doctor", "--json", "--listen", "127.0.0.1:0"}, args...))
+	root.SetArgs(append([]string{"doctor", "--json", "--listen", "127.0.0.1:0", "--admin-listen", ""}, args...))
 	root.SetOut(&out)
 	failed := root.ExecuteContext(t.Context())
 	all, broken := map[string][]finding{}, false
@@ -257,55 +250,4 @@ func respondWith(t *testing.T, nc *nats.Conn, a auth.Authenticator) {
 		ended <- nil
 		t.Fatal(err)
 	}
-}
-
-func TestDoctorFindsTheHostsFaults(t *testing.T) {
-	t.Parallel()
-	other := httptest.NewServer(http.NotFoundHandler())
-	defer other.Close()
-	starting := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
-	starting.Config.ErrorLog = log.New(io.Discard, "", 0) // it is first asked without TLS
-	starting.StartTLS()
-	defer starting.Close()
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for conn, err := mute.Accept(); err == nil; conn, err = mute.Accept() {
-			conn.Close()
-		}
-	}()
-	defer mute.Close()
-	nowhere := fmt.Sprint("nats://127.0.0.1:", streamstest.FreePort(t))
-	for listen, want := range map[string]finding{
-		"127.0.0.1:0":                     {Verdict: isGood, Found: "is free"},
-		other.Listener.Addr().String():    {Verdict: isBad, Found: "it answers 404"},
-		mute.Addr().String():              {Verdict: isBad, Found: "what is no Tidings: "},
-		starting.Listener.Addr().String(): {Verdict: isPoor, Found: "a Tidings that waits"},
-		"192.0.2.1:80":                    {Verdict: isBad, Found: "with an address of this machine"},
-		"nowhere":                         {Verdict: isBad, Found: "missing port"},
-	} {
-		finds(t, examine(t, "--nats", nowhere, "--listen", listen)["port"], want.Verdict, want.Found)
-	}
-
-	// The directory of an embedded server, in each state that it can be in.
-	dir, port := filepath.Join(t.TempDir(), "data"), streamstest.FreePort(t)
-	data := []string{"--data", dir, "--nats-port", fmt.Sprint(port)}
-	finds(t, examine(t, data...)["disk"], isPoor, "does not exist, a gateway makes it")
-	server, err := embedded.Start(t.Context(), embedded.Config{Dir: dir, Port: port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := examine(t, data...)
-	if all["disk"][0].Verdict == isBad || len(all["disk"]) != 1 {
-		t.Errorf("%+v", all["disk"])
-	}
-	finds(t, all["server"], isGood, fmt.Sprint("nats://127.0.0.1:", port))
-	finds(t, examine(t, "--data", t.TempDir(), "--nats-port", fmt.Sprint(port))["disk"], isBad, "something else listens on")
-	finds(t, examine(t, "--data", dir, "--nats-port", fmt.Sprint(streamstest.FreePort(t)))["disk"], isBad, "but nothing listens on")
-	if err := server.Stop(); err != nil && !errors.Is(err, embedded.ErrStopping) {
-		t.Fatal(err)
-	}
-	finds(t, examine(t, data...)["disk"], isPoor, "is in use by nobody")
 }
