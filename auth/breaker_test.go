@@ -16,13 +16,13 @@ import (
 	"github.com/tidings-io/tidings/auth"
 )
 
-// everybody asks at once, each with a token of its own, and returns the errors.
+// everybody asks at once, each with a token and from a host of its own, and returns the errors.
 func everybody(r *auth.Requester, prefix string, n int) []error {
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			_, errs[i] = r.Authenticate(context.Background(), auth.Request{Token: fmt.Sprint(prefix, i)})
+			_, errs[i] = r.Authenticate(context.Background(), auth.Request{Token: fmt.Sprint(prefix, i), RemoteAddr: fmt.Sprintf("10.0.%d.%d:1", i/256, i%256)})
 		})
 	}
 	all.Wait()
@@ -123,22 +123,23 @@ func TestPausesGrow(t *testing.T) {
 	t.Parallel()
 	nc := connect(t, startServer(t))
 	r := auth.NewRequester(nc, auth.RequesterConfig{})
+	before := time.Now() // the last question without an answer, and after it the next
 	open(t, r)
-	var probes []time.Time
 	last := nc.Stats().OutMsgs
-	opened := time.Now()
+	var pauses []time.Duration
 	eventually(t, "two probes", func() bool {
+		began := time.Now()
 		_, _ = ask(r)
 		if now := nc.Stats().OutMsgs; now > last {
 			if now != last+1 {
 				t.Errorf("%d probes at once", now-last)
 			}
-			last, probes = now, append(probes, time.Now())
+			last, pauses, before = now, append(pauses, time.Since(before)), began
 		}
-		return len(probes) == 2
+		return len(pauses) == 2
 	})
-	if first, second := probes[0].Sub(opened), probes[1].Sub(probes[0]); first < 700*time.Millisecond || second < 1400*time.Millisecond {
-		t.Errorf("probes after %v and %v", first, second)
+	if pauses[0] < 750*time.Millisecond || pauses[1] < 1500*time.Millisecond {
+		t.Errorf("probes after %v", pauses)
 	}
 }
 
@@ -146,6 +147,15 @@ func TestWhatDoesNotOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	const many = 20
 	for name, misfortune := range map[string]func(t *testing.T, s *server.Server, r *auth.Requester){
+		"one host": func(t *testing.T, s *server.Server, r *auth.Requester) {
+			var all sync.WaitGroup
+			for i := range many { // nobody listens
+				all.Go(func() {
+					_, _ = r.Authenticate(context.Background(), auth.Request{Token: fmt.Sprint("one", i), RemoteAddr: fmt.Sprintf("[2001:db8::%d]:%d", i, 1000+i)})
+				})
+			}
+			all.Wait()
+		},
 		"refusals": func(t *testing.T, s *server.Server, r *auth.Requester) {
 			stop := answers(t, s, `{"success":false,"error":"forbidden"}`, nil)
 			everybody(r, "refused", many)
@@ -214,29 +224,78 @@ func answers(t *testing.T, s *server.Server, body string, header nats.Header) (s
 	return nc.Close
 }
 
-// A silence while NATS is away says nothing of the responder: once NATS is back it is asked at once.
+// A silence over another connection says nothing of the responder: once NATS is back it is asked at once.
 func TestNATSAwayIsNoSilence(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	nc := connect(t, s, nats.MaxReconnects(-1), nats.ReconnectWait(5*time.Millisecond), nats.ReconnectJitter(0, 0))
-	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: 100 * time.Millisecond})
-	var asked sync.WaitGroup
-	asked.Add(10)
-	listen(t, connect(t, s), func(*nats.Msg) { asked.Done() })
-	pending := make(chan []error, 1)
-	go func() { pending <- everybody(r, "pending", 10) }()
-	asked.Wait()
+	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: patience})
+	var unasked *auth.Unavailable
+	eventually(t, "a pause that is long", func() bool { // nobody listens
+		_, err := ask(r)
+		return errors.As(err, &unasked) && unasked.RetryAfter > 3*time.Second
+	})
 	port := s.Addr().(*net.TCPAddr).Port
 	stopServer(s)
-	for _, err := range receive(t, pending, "those who waited") {
-		if !errors.Is(err, auth.ErrUnavailable) {
-			t.Fatal(err)
-		}
+	if _, err := ask(r); !errors.As(err, &unasked) {
+		t.Fatalf("the breaker is not open: %v", err)
 	}
 	s = startServer(t, func(o *server.Options) { o.Port = port })
 	answers(t, s, yes, nil)
 	eventually(t, "the connection to come back", nc.IsConnected)
 	if _, err := ask(r); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Who looked at the connection before it was lost asks once it is back, and forgets nothing of what is known of the newer.
+func TestAnOlderConnectionForgetsNothing(t *testing.T) {
+	t.Parallel()
+	r := auth.NewRequester(connect(t, startServer(t)), auth.RequesterConfig{})
+	open(t, r)
+	if r.Closed(0) || !r.Closed(1) {
+		t.Fatal("another connection changes nothing")
+	}
+	open(t, r) // by those who saw no reconnect
+	if r.Closed(1) {
+		t.Error("closed, though the connection is the same")
+	}
+}
+
+// Who probes in vain, or leaves before it is over, leaves the next probe to others, if there are some.
+func TestOneHostDoesNotWinEachProbe(t *testing.T) {
+	t.Parallel()
+	for name, stays := range map[string]time.Duration{"in vain": patience, "given up": 100 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t)
+			r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: time.Second})
+			open(t, r)
+			var bad atomic.Int64
+			listen(t, connect(t, s), func(m *nats.Msg) {
+				if string(m.Data) == "good" {
+					_ = m.Respond([]byte(yes))
+				} else {
+					bad.Add(1)
+				}
+			})
+			flood := func() {
+				ctx, cancel := context.WithTimeout(context.Background(), stays)
+				defer cancel()
+				_, _ = r.Authenticate(ctx, auth.Request{Token: fmt.Sprint("bad", bad.Load()), RemoteAddr: "203.0.113.7:1000"})
+			}
+			eventually(t, "a probe in vain", func() bool { flood(); return bad.Load() == 1 })
+			eventually(t, "somebody else to be admitted", func() bool {
+				for range 5 { // always before them
+					flood()
+					time.Sleep(time.Millisecond)
+				}
+				_, err := r.Authenticate(context.Background(), auth.Request{Token: "good", RemoteAddr: "192.0.2.1:1000"})
+				return err == nil
+			})
+			if n := bad.Load(); n != 1 {
+				t.Errorf("one host probed %d times in a row", n)
+			}
+		})
 	}
 }

@@ -31,7 +31,12 @@ func (r Request) key() [sha256.Size]byte {
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %t", r.Token, r.Origin, host, r.Device, r.Renew))
+	hash := sha256.New()
+	for _, part := range []string{r.Token, r.Origin, host, r.Device} {
+		_, _ = fmt.Fprintf(hash, "%d:%s", len(part), part) // a hash never fails
+	}
+	_, _ = fmt.Fprint(hash, r.Renew)
+	return [sha256.Size]byte(hash.Sum(nil))
 }
 
 // join returns the flight of a question. It is a new one unless the same is on its way.

@@ -80,7 +80,7 @@ func TestDifferentQuestionsAreAskedApart(t *testing.T) {
 	different[3].RemoteAddr = "[2001:db8::2]:1000"
 	different[4].Device = "phone"
 	different[5].Renew = true
-	different[6].Token, different[6].Origin = `token-1" "https://a`, ".example" // what is put together is not to be the same
+	different[6].Token, different[6].Origin = "token-1https", "://a.example" // what is put together is not to be the same
 	results := make(chan error, len(different))
 	for _, req := range different {
 		go func() { _, err := r.Authenticate(context.Background(), req); results <- err }()

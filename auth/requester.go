@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"container/list"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -21,7 +22,8 @@ type RequesterConfig struct {
 	Timeout time.Duration
 	// MaxInFlight bounds the questions asked and not yet answered; 0: 64. Further ones wait for their turn, or in a storm of
 	// connections a responder that answers fewer in Timeout than it is asked would answer each too late, and all would come
-	// again. 64 suffice for 640 answers a second where one takes 100 ms, and are within 3 s where there are 22 a second.
+	// again. They wait in a line for each host of RemoteAddr (of IPv6 the first 64 bits), and the hosts take turns. 64 suffice for
+	// 640 answers a second where one takes 100 ms, and are within 3 s where there are 22 a second.
 	MaxInFlight int
 	// MaxWait bounds the wait for a turn, after which Authenticate fails with [ErrBusy]; 0: 10 s.
 	MaxWait time.Duration
@@ -35,9 +37,9 @@ type Requester struct {
 	subject string
 	timeout time.Duration
 	maxWait time.Duration
-	slots   chan struct{}
 	pause   func(ctx context.Context) // before the second try
 
+	turns   turns
 	breaker breaker
 
 	mu      sync.Mutex
@@ -65,7 +67,7 @@ func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
 		subject: cfg.Subject,
 		timeout: cfg.Timeout,
 		maxWait: cfg.MaxWait,
-		slots:   make(chan struct{}, cfg.MaxInFlight),
+		turns:   turns{free: cfg.MaxInFlight, hosts: map[string]*list.Element{}},
 		flights: map[[sha256.Size]byte]*flight{},
 		pause:   func(ctx context.Context) { sleep(ctx, mean/2+rand.N(mean+1)) },
 	}
@@ -85,8 +87,9 @@ var (
 // Conn, port and UserAgent of the first of them: so two of them at the same instant use a token for one use once, and both are admitted.
 // A caller whose ctx ends leaves the others theirs. An answer is not kept for those who come later.
 //
-// After five questions in a row to which there was no answer it asks nothing for about a second, and fails with *[Unavailable]. Then one
-// question probes; while there is no answer the pause grows to about 10 s. Once NATS was away, all that is forgotten.
+// After questions in a row of five hosts to which there was no answer it asks nothing for about a second, and fails with *[Unavailable]. Then
+// one question probes; while there is no answer the pause grows to about 10 s. Once NATS was away, all that is forgotten. The host is that of
+// RemoteAddr; on loopback each port is one, and where it is empty each question.
 //
 // The error is a *[Refusal] (code token_too_large without asking, if the server would not carry it),
 // [ErrUnavailable] (which [ErrBusy] and *[Unavailable] are too), [ErrBadReply], or wraps ctx's; a deadline of ctx's own is
@@ -123,31 +126,15 @@ func (r *Requester) askTwice(ctx context.Context, req Request) (*nats.Msg, error
 	return answer, err
 }
 
-// turn takes one of the slots. Those who wait are served in the order in which they came.
-func (r *Requester) turn(ctx context.Context, until time.Time) error {
-	select {
-	case r.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	waiting, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	select {
-	case r.slots <- struct{}{}:
-		return nil
-	case <-waiting.Done():
-		return ErrBusy
-	}
-}
-
 func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nats.Msg, error) {
-	if !r.breaker.closed(r.nc.Stats().Reconnects) {
+	host := hostOf(req.RemoteAddr)
+	if !r.breaker.closed(r.nc.Stats().Reconnects, host) {
 		return nil, errOpen
 	}
-	if err := r.turn(ctx, until); err != nil {
+	if err := r.turns.take(ctx, until, host); err != nil {
 		return nil, err
 	}
-	defer func() { <-r.slots }()
+	defer r.turns.give()
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
@@ -162,7 +149,7 @@ func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nat
 	if limit := r.nc.MaxPayload(); int64(msg.Size()-len(msg.Subject)) > limit {
 		return nil, &Refusal{Code: "token_too_large", Message: fmt.Sprintf("at most %d bytes with headers", limit)}
 	}
-	spell, ok := r.breaker.ask(r.nc.Stats().Reconnects)
+	spell, ok := r.breaker.ask(r.nc.Stats().Reconnects, host)
 	if !ok {
 		return nil, errOpen
 	}
@@ -171,9 +158,9 @@ func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nat
 	case err == nil:
 		r.breaker.answered()
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(ctx.Err(), context.DeadlineExceeded):
-		r.breaker.unanswered(spell)
+		r.breaker.unanswered(spell, host)
 	default:
-		r.breaker.givenUp(spell)
+		r.breaker.givenUp(spell, host)
 	}
 	return answer, err
 }
