@@ -38,8 +38,8 @@ func (g *Gateway) behindProxies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.passedOn(r) {
 			unknown.Do(func() {
-				g.log.Warn().Str("remote", r.RemoteAddr).Msg("a proxy that is not known passes requests on, and all its clients share the limits of one address: " +
-					"name it with --trusted-proxy")
+				g.log.Warn().Str("remote", r.RemoteAddr).Msg("requests from here say that they are passed on: if this is a proxy of yours, name it with --trusted-proxy, " +
+					"or all its clients share the limits of one address; if not, somebody plays a proxy")
 			})
 		}
 		r.RemoteAddr = clientAddress(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), g.gate.limits.TrustedProxies)

@@ -205,3 +205,19 @@ func TestALeaseIsRenewedInBand(t *testing.T) {
 	p.send(wire.Renew{Token: "bob"})
 	p.closed(4403)
 }
+
+// That nobody answers for tokens is told without being asked for: once a minute, and not for each client.
+func TestSilenceOfTheBackendIsLogged(t *testing.T) {
+	t.Parallel()
+	log := &journal{}
+	n := newNode(t, streamstest.Run(t).URL(), func(c *nodeConfig) { c.log, c.auth.Timeout = log, 200*time.Millisecond })
+	for range 3 {
+		p := n.dial(t)
+		expect[wire.Hello](p)
+		p.send(wire.Auth{Token: "alice"})
+		p.closed(4503)
+	}
+	if told := log.saying("start a responder"); len(told) != 4 || !strings.Contains(told[0], `"level":"warn"`) { // and each connection's end
+		t.Errorf("the log says %q", told)
+	}
+}

@@ -65,6 +65,7 @@ type Gateway struct {
 	cfg      Config
 	log      zerolog.Logger
 	oddLog   zerolog.Logger // of what others did wrong: a line a minute
+	authLog  zerolog.Logger // of a backend that does not answer, likewise
 	tracer   trace.Tracer   // nil: off
 	keys     atomic.Pointer[Keys]
 	hub      *hub
@@ -100,6 +101,7 @@ func New(cfg Config) *Gateway {
 	g.cfg.Auth = countedAuth{cfg.Auth, g.metrics}
 	g.trace()
 	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	g.authLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	g.all.sessions = map[*session]struct{}{}
 	g.ctx, g.end = context.WithCancelCause(context.Background())
 	g.upgrader = websocket.Upgrader{

@@ -101,8 +101,12 @@ func limitFor(kind string) *closing {
 func (g *Gateway) refuse(kind, remote string) error {
 	g.metrics.limited(kind)
 	of := g.gate.refused[kind]
-	event := of.log.Warn().Str("limit", kind).Str("remote", remote).Int64("so_far", of.n.Add(1))
-	event.Msg("turned away: raise the limit if this was no abuse; if all clients have the address of a proxy, name it with --trusted-proxy")
+	hint := "turned away: raise the limit if this was no abuse"
+	switch kind {
+	case limitConnectionsPerAddress, limitUnauthenticatedPerAddress, limitConnectRate, limitFailedAuthRate:
+		hint += "; if the address is that of a proxy of yours, name it with --trusted-proxy"
+	}
+	of.log.Warn().Str("limit", kind).Str("remote", remote).Int64("so_far", of.n.Add(1)).Msg(hint)
 	return limitFor(kind)
 }
 
@@ -172,6 +176,9 @@ func (g *Gateway) authenticate(ctx context.Context, request auth.Request) (auth.
 		}
 	}
 	identity, err := g.cfg.Auth.Authenticate(ctx, request)
+	if errors.Is(err, auth.ErrUnavailable) || errors.Is(err, auth.ErrBadReply) {
+		g.authLog.Warn().Err(err).Msg("nobody said whether a token is good: nobody is admitted meanwhile")
+	}
 	if !request.Renew && maybeGuessed(err) {
 		g.failed(request.RemoteAddr)
 	}
