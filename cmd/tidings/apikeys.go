@@ -50,11 +50,23 @@ func (o *gatewayOptions) readKeys(log zerolog.Logger) (keys delivery.Keys, err e
 		if key = strings.TrimSpace(key); key == "" {
 			continue
 		}
+		if namesFile(key) {
+			return delivery.Keys{}, fmt.Errorf("%s: a key in it is a path, or names a file: keys of a file are for TIDINGS_API_KEYS, or --api-keys", keyVariable)
+		}
 		if err := keys.Add(key); err != nil {
 			return delivery.Keys{}, fmt.Errorf("%s: %w", keyVariable, err)
 		}
 	}
 	return keys, nil
+}
+
+// namesFile says whether somebody has taken TIDINGS_API_KEY for TIDINGS_API_KEYS. As a key the path would be easy to guess.
+func namesFile(key string) bool {
+	if strings.HasPrefix(key, "/") || strings.HasPrefix(key, "./") {
+		return true
+	}
+	_, err := os.Stat(key)
+	return err == nil
 }
 
 func (o *gatewayOptions) readKeyFile(keys *delivery.Keys, log zerolog.Logger) error {
