@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -18,22 +19,45 @@ const keyVariable = "TIDINGS_API_KEY"
 
 // apiKeys are those that are good, and what is told when others are.
 type apiKeys struct {
-	delivery.Keys
-	use func(delivery.Keys)
+	mu   sync.Mutex
+	read delivery.Keys
+	use  func(delivery.Keys) // nil: nobody yet
+}
+
+// set has others be good from now on.
+func (k *apiKeys) set(read delivery.Keys) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.read = read
+	if k.use != nil {
+		k.use(read)
+	}
+}
+
+// tell has use be told those that are good now, and all that come later.
+func (k *apiKeys) tell(use func(delivery.Keys)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.use = use
+	use(k.read)
 }
 
 // watchKeys reads the keys, and has them read again whenever their file changes.
 func (o *gatewayOptions) watchKeys(r *reloader, log zerolog.Logger) (*apiKeys, error) {
-	keys := &apiKeys{use: func(delivery.Keys) {}}
+	keys := &apiKeys{}
 	load := func() (err error) {
 		read, err := o.readKeys(log)
 		if err == nil {
-			keys.Keys = read
-			keys.use(read)
+			keys.set(read)
 		}
 		return err
 	}
 	if o.apiKeys == "" {
+		if os.Getenv(keyVariable) != "" {
+			r.asked = append(r.asked, func() {
+				log.Warn().Msg("other keys in " + keyVariable + " need a restart; those in a file, of --api-keys, are read again")
+			})
+		}
 		return keys, load()
 	}
 	return keys, r.add(&reloading{what: "API keys", files: []string{o.apiKeys}, load: load, log: log})

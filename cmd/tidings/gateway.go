@@ -45,7 +45,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	warnOfFewFiles(log)
 	hurry := newHurry()
 	defer hurry.stop()
-	reload := newReloader()
+	reload := newReloader(o.dev)
 	defer reload.stop()
 	keys, err := o.watchKeys(reload, log)
 	if err != nil {
@@ -73,6 +73,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	listener = delivery.NewListener(listener, limits, socketsWithin(fileLimit()), log)
 	front := newFront(listener, shown, log)
 	defer front.close()
+	reload.start() // the front shows its certificate by now
 	admin, err := startAdmin(o.adminListen, log)
 	if err != nil {
 		return err
@@ -96,10 +97,10 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	requester := auth.NewRequester(nc, auth.RequesterConfig{Subject: o.authSubject, Timeout: o.authTimeout})
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
-		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, APIKeys: keys.Keys, DemoKey: demoKey, Limits: limits, Listener: listener,
+		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, DemoKey: demoKey, Limits: limits, Listener: listener,
 		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
 	})
-	keys.use = gateway.SetKeys
+	keys.tell(gateway.SetKeys)
 
 	parts, life := errgroup.WithContext(context.WithoutCancel(ctx)) // parts outlive the signal, until drained
 	life, end := context.WithCancel(life)
@@ -112,7 +113,6 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	parts.Go(func() error { return cursors.Run(life) })
 	parts.Go(func() error { return streams.NewJanitor(stream, log).Run(life) })
 	parts.Go(func() error { return gateway.Run(life) })
-	parts.Go(func() error { return reload.run(life) })
 	ready := []<-chan struct{}{tail.Ready(), gateway.Ready()}
 	if o.dev {
 		responder := auth.NewResponder(nc, auth.TokenIsUser("all"), auth.ResponderConfig{Subject: o.authSubject, Logger: log})

@@ -30,17 +30,41 @@ type reloading struct {
 type reloader struct {
 	hangUps chan os.Signal
 	all     []*reloading
+	asked   []func() // called on SIGHUP, beside
 	daily   []func() // called once a day
+
+	end   context.CancelFunc // of run, where it was started
+	ended chan struct{}      // closed when it has
 }
 
-// newReloader hears SIGHUP from now on, which would end the process otherwise. On Windows there is none.
-func newReloader() *reloader {
+// newReloader hears SIGHUP from now on, which would end the process otherwise. On Windows there is none. With --dev it shall: that is
+// what a terminal sends that is closed.
+func newReloader(dev bool) *reloader {
 	r := &reloader{hangUps: make(chan os.Signal, 1)}
-	signal.Notify(r.hangUps, syscall.SIGHUP)
+	if !dev {
+		signal.Notify(r.hangUps, syscall.SIGHUP)
+	}
 	return r
 }
 
-func (r *reloader) stop() { signal.Stop(r.hangUps) }
+// start has files looked at until stop. No more are added after that.
+func (r *reloader) start() {
+	var ctx context.Context
+	ctx, r.end = context.WithCancel(context.Background())
+	r.ended = make(chan struct{})
+	go func() {
+		defer close(r.ended)
+		r.run(ctx)
+	}()
+}
+
+func (r *reloader) stop() {
+	signal.Stop(r.hangUps)
+	if r.end != nil {
+		r.end()
+		<-r.ended
+	}
+}
 
 // add reads files for the first time. That they cannot be used is an error then.
 func (r *reloader) add(f *reloading) error {
@@ -53,7 +77,7 @@ func (r *reloader) add(f *reloading) error {
 }
 
 // run looks at the files until ctx is done.
-func (r *reloader) run(ctx context.Context) error {
+func (r *reloader) run(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	day := time.NewTicker(24 * time.Hour)
@@ -62,7 +86,7 @@ func (r *reloader) run(ctx context.Context) error {
 		asked := false
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-day.C:
 			for _, do := range r.daily {
 				do()
@@ -70,6 +94,9 @@ func (r *reloader) run(ctx context.Context) error {
 			continue
 		case <-r.hangUps:
 			asked = true
+			for _, do := range r.asked {
+				do()
+			}
 		case <-look.C:
 		}
 		for _, f := range r.all {

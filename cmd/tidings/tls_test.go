@@ -68,6 +68,48 @@ func pointTo(t *testing.T, link, dir string) {
 	}
 }
 
+// A certificate that is renewed while NATS is waited for is shown, and SIGHUP heard: clients are answered by then.
+func TestCertificateIsReadAgainBeforeNATSIsThere(t *testing.T) {
+	streamstest.BesideOthers(t)
+	dir := t.TempDir()
+	current := filepath.Join(dir, "current")
+	makeCertificate(t, filepath.Join(dir, "one"), "one", time.Hour)
+	makeCertificate(t, filepath.Join(dir, "two"), "two", time.Hour)
+	pointTo(t, current, "one")
+	g := launchGateway(t, "TIDINGS_API_KEY=first-key-0123456789", "--nats", fmt.Sprintf("nats://127.0.0.1:%d", streamstest.FreePort(t)),
+		"--tls-cert", filepath.Join(current, "tls.crt"), "--tls-key", filepath.Join(current, "tls.key"))
+	shows := func(want string) {
+		t.Helper()
+		streamstest.Eventually(t, longer, func() error {
+			name, _, err := g.shown(&tls.Config{})
+			if err == nil && name != want {
+				err = fmt.Errorf("clients are shown %q", name)
+			}
+			return err
+		})
+	}
+	shows("one")
+	pointTo(t, current, "two")
+	g.signal(syscall.SIGHUP)
+	shows("two")
+	if !g.logged("other keys in TIDINGS_API_KEY need a restart") {
+		t.Error("it does not say that keys of a variable stay")
+	}
+	if code := g.terminate(longer); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// A closed terminal ends what was started in it to try it out.
+func TestDevEndsWithItsTerminal(t *testing.T) {
+	streamstest.BesideOthers(t)
+	g := runGateway(t, "--dev", "--data", t.TempDir(), "--nats-port", "0")
+	g.signal(syscall.SIGHUP)
+	if code := g.ends(); code != -1 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // shown is the name in the certificate that a client is shown.
 func (g *gateway) shown(cfg *tls.Config) (name, protocol string, err error) {
 	cfg.InsecureSkipVerify = true
@@ -155,7 +197,6 @@ func TestTLS(t *testing.T) {
 		})
 	}
 	pointTo(t, current, "mixed")
-	g.signal(syscall.SIGHUP)
 	streamstest.Eventually(t, longer, func() error {
 		if !g.logged("the certificate cannot be used, what was read before stays good") {
 			return fmt.Errorf("it does not complain")
@@ -169,7 +210,6 @@ func TestTLS(t *testing.T) {
 		t.Error("a certificate for 10 days is not warned of")
 	}
 	pointTo(t, current, "one")
-	g.signal(syscall.SIGHUP)
 	showsNow("one")
 
 	say(`{"type":"ack","seq":1000000}`)
