@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -102,22 +101,11 @@ func (o *gatewayOptions) readKeyFile(keys *delivery.Keys, log zerolog.Logger) er
 		return pathless(err)
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	warnOfReaders(log, o.apiKeys, info, "API keys")
+	warnOfReaders(log, "API keys", o.apiKeys)
 	if err := keys.Read(file); err != nil {
 		return fmt.Errorf("%s: %w", o.apiKeys, err)
 	}
 	return nil
-}
-
-// warnOfReaders warns where others than its owner can read a file of secrets.
-func warnOfReaders(log zerolog.Logger, file string, info os.FileInfo, what string) {
-	if open := info.Mode().Perm() & 0o077; open != 0 && runtime.GOOS != "windows" { // where modes say nothing
-		log.Warn().Str("file", file).Stringer("mode", info.Mode()).Msg("others than its owner can read the " + what + ": chmod 600")
-	}
 }
 
 // pathless is the error without the file's name, which is a key where somebody has taken one for the other.

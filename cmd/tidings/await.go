@@ -49,6 +49,11 @@ func await(ctx context.Context, log zerolog.Logger, what string, passes func(err
 
 // await is connect for what runs for good.
 func (n *natsFlags) await(ctx context.Context, name string, log zerolog.Logger) (nc *nats.Conn, err error) {
+	for what, file := range map[string]string{"credentials for NATS": n.creds, "key for NATS": n.key} {
+		if file != "" {
+			warnOfReaders(log, what, file)
+		}
+	}
 	err = await(ctx, log, "NATS", notThere, func() error {
 		nc, err = n.connectUnder(ctx, name, log)
 		return err

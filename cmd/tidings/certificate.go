@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -63,9 +61,7 @@ func (c *certificate) load() error {
 	if err != nil {
 		return fmt.Errorf("--tls-cert %s and --tls-key %s: %w (both are PEM: the certificate first and then its chain; and its key)", c.cert, c.key, err)
 	}
-	if info, err := os.Stat(c.key); err == nil && info.Mode().Perm()&0o007 != 0 && runtime.GOOS != "windows" { // where modes say nothing
-		c.log.Warn().Str("file", c.key).Stringer("mode", info.Mode()).Msg("anybody on this machine can read the key of the certificate: chmod 600")
-	}
+	warnOfReaders(c.log, "key of the certificate", c.key)
 	c.pair.Store(&pair)
 	c.warn(time.Now())
 	return nil

@@ -1,6 +1,11 @@
 package main
 
-import "github.com/rs/zerolog"
+import (
+	"os"
+	"runtime"
+
+	"github.com/rs/zerolog"
+)
 
 // fewFiles is fewer than a gateway that is in use may want: one for each connection, and with NATS inside three for each user.
 const fewFiles = 4096
@@ -9,4 +14,13 @@ func warnOfFewFiles(log zerolog.Logger) {
 	if n, known := fileLimit(); known && n < fewFiles {
 		log.Warn().Uint64("limit", n).Msg("few files may be open, and a connection is one: raise the limit, by ulimit -n or LimitNOFILE of systemd")
 	}
+}
+
+// warnOfReaders warns where anybody on this machine can read a file of secrets. Its group may: that is how Kubernetes and systemd give access.
+func warnOfReaders(log zerolog.Logger, what, file string) {
+	info, err := os.Stat(file)
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o007 == 0 { // where modes say nothing
+		return
+	}
+	log.Warn().Str("file", file).Stringer("mode", info.Mode()).Msg("others than its owner and group can read the " + what + ": chmod o=")
 }

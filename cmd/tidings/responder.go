@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -36,9 +35,7 @@ topics and expires_in (seconds) may be left out. A real backend answers on the s
 			if err != nil {
 				return err
 			}
-			if info, err := os.Stat(users); err == nil {
-				warnOfReaders(log, users, info, "tokens")
-			}
+			warnOfReaders(log, "tokens", users)
 			nc, err := nats.await(cmd.Context(), "tidings responder", log)
 			if err != nil {
 				return unlessTold(cmd.Context(), err)

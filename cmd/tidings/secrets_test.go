@@ -85,7 +85,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 
 	secretsOfClients(t, g)
 	secretsOfBackends(t, g, server, stop)
-	if !g.logged("others than its owner can read the API keys") || !strings.Contains(said.String(), "others than its owner can read the tokens") {
+	if !g.logged("others than its owner and group can read the API keys") || !strings.Contains(said.String(), "others than its owner and group can read the tokens") {
 		t.Error("no warning of files that others can read")
 	}
 	for _, path := range []string{"/metrics", "/readyz", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline"} {
