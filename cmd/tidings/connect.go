@@ -32,6 +32,21 @@ func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
 	flags.StringVar(&n.key, "nats-key", "", "client key file for NATS")
 }
 
+// checkNATSFlags refuses what says nothing alone, for every command that has natsFlags.
+func checkNATSFlags(flags *pflag.FlagSet) error {
+	given := func(name string) bool {
+		f := flags.Lookup(name)
+		return f != nil && f.Value.String() != ""
+	}
+	switch {
+	case given("nats-password") && !given("nats-user"):
+		return errors.New("--nats-password (or TIDINGS_NATS_PASSWORD) is for a --nats-user: name one")
+	case given("nats-cert") != given("nats-key"):
+		return errors.New("--nats-cert and --nats-key belong together: a client certificate for NATS, and its key")
+	}
+	return nil
+}
+
 // connect connects once, and then for good: the connection comes back by itself whenever NATS does.
 func (n *natsFlags) connect(name string, log zerolog.Logger) (*nats.Conn, error) {
 	options := append(natsOptions(name, log), nats.Timeout(5*time.Second))

@@ -10,8 +10,13 @@ import (
 // fewFiles is fewer than a gateway that is in use may want: one for each connection, and with NATS inside three for each user.
 const fewFiles = 4096
 
-func warnOfFewFiles(log zerolog.Logger) {
-	if n, known := fileLimit(); known && n < fewFiles {
+func warnOfFewFiles(log zerolog.Logger, connections int) {
+	n, known := fileLimit()
+	switch {
+	case known && connections > connectionsWithin(n):
+		log.Warn().Uint64("limit", n).Int("enough for", connectionsWithin(n)).Int("max-connections", connections).
+			Msg("--max-connections is more than the limit on open files leaves room for: raise that, by ulimit -n or LimitNOFILE of systemd")
+	case known && n < fewFiles:
 		log.Warn().Uint64("limit", n).Msg("few files may be open, and a connection is one: raise the limit, by ulimit -n or LimitNOFILE of systemd")
 	}
 }

@@ -42,7 +42,7 @@ func newGateway() *cobra.Command {
 
 // run is the whole system. It serves until ctx is done or a part fails, and then ends in order.
 func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Writer) (err error) {
-	warnOfFewFiles(log)
+	warnOfFewFiles(log, o.limits.cfg.Connections)
 	hurry := newHurry()
 	defer hurry.stop()
 	reload := newReloader(o.dev)

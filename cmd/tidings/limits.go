@@ -31,21 +31,34 @@ func (l *limitFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&l.proxies, "trusted-proxy", nil, "address, or network such as 10.0.0.0/8, of proxies that say in X-Forwarded-For whose requests they pass on; repeat for more")
 }
 
+// number is what a flag says. They are checked in order, so that of two mistakes the same one is told each time.
+type number struct {
+	flag string
+	n    float64
+}
+
+func notNegative(all []number) error {
+	for _, f := range all {
+		if !(f.n >= 0) { // nor NaN
+			return fmt.Errorf("--%s: must not be negative", f.flag)
+		}
+	}
+	return nil
+}
+
 // noLimitsPerAddress are the flags of a gateway whose clients are all on one machine.
 func noLimitsPerAddress() []string {
 	return []string{"--max-connections-per-address", "0", "--max-unauthenticated-per-address", "0", "--connect-rate", "0", "--failed-auth-rate", "0"}
 }
 
 func (l *limitFlags) check() error {
-	for flag, n := range map[string]float64{
-		"max-connections": float64(l.cfg.Connections), "max-connections-per-address": float64(l.cfg.ConnectionsPerAddress),
-		"max-connections-per-user": float64(l.cfg.ConnectionsPerUser), "max-unauthenticated": float64(l.cfg.Unauthenticated),
-		"max-unauthenticated-per-address": float64(l.cfg.UnauthenticatedPerAddress), "connect-rate": l.cfg.ConnectRate,
-		"failed-auth-rate": l.cfg.FailedAuthRate, "send-rate": float64(l.cfg.SendRate), "publish-rate": l.cfg.PublishRate,
-	} {
-		if !(n >= 0) {
-			return fmt.Errorf("--%s: must not be negative", flag)
-		}
+	if err := notNegative([]number{
+		{"max-connections", float64(l.cfg.Connections)}, {"max-connections-per-address", float64(l.cfg.ConnectionsPerAddress)},
+		{"max-connections-per-user", float64(l.cfg.ConnectionsPerUser)}, {"max-unauthenticated", float64(l.cfg.Unauthenticated)},
+		{"max-unauthenticated-per-address", float64(l.cfg.UnauthenticatedPerAddress)}, {"connect-rate", l.cfg.ConnectRate},
+		{"failed-auth-rate", l.cfg.FailedAuthRate}, {"send-rate", float64(l.cfg.SendRate)}, {"publish-rate", l.cfg.PublishRate},
+	}); err != nil {
+		return err
 	}
 	if least := 4 << 10; l.cfg.SendRate != 0 && l.cfg.SendRate < least { // or who waits for its turn would count as silent
 		return fmt.Errorf("--send-rate %d: at least %d, or 0 for any", l.cfg.SendRate, least)

@@ -16,9 +16,11 @@ func (o *gatewayOptions) checkEmbedded() error {
 	if o.data == "" {
 		return nil
 	}
-	for flag, value := range map[string]string{"creds": o.nats.creds, "nats-ca": o.nats.ca, "nats-cert": o.nats.cert, "nats-key": o.nats.key} {
-		if value != "" {
-			return fmt.Errorf("--%s is for the server of --nats; the embedded one asks for --nats-user and --nats-password, or for --nats-token, if given", flag)
+	for _, f := range [][2]string{
+		{"creds", o.nats.creds}, {"nats-ca", o.nats.ca}, {"nats-cert", o.nats.cert}, {"nats-key", o.nats.key}, {"nats-inbox", o.nats.inbox},
+	} {
+		if f[1] != "" {
+			return fmt.Errorf("--%s is for the server of --nats; the embedded one asks for --nats-user and --nats-password, or for --nats-token, if given", f[0])
 		}
 	}
 	switch n := o.nats; {

@@ -43,10 +43,12 @@ type gatewayOptions struct {
 	origins        []string
 	apiKeys        string
 	tokenCookie    string
+
+	given func(flag string) bool // or its variable
 }
 
 func (o *gatewayOptions) add(flags *pflag.FlagSet) {
-	flags.SortFlags = false
+	flags.SortFlags, o.given = false, flags.Changed
 	flags.BoolVar(&o.dev, "dev", false, "try it out: data in ./tidings-data, a demo page at /, the token is the user's name; loopback only")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
 	o.tls.add(flags)
@@ -94,25 +96,31 @@ func (o *gatewayOptions) check() error {
 	case o.nats.url != "" && o.sync.set:
 		return errors.New("--sync is for the embedded server; set sync_interval in the configuration of yours")
 	}
-	for flag, d := range map[string]time.Duration{
-		"commit-interval": o.commitInterval, "auth-timeout": o.authTimeout, "auth-within": o.authWithin, "ping": o.ping, "drain": o.drain,
-	} {
-		if d <= 0 {
-			return fmt.Errorf("--%s %s: must be positive", flag, d)
+	for _, flag := range []string{"nats-host", "nats-port", "max-store"} {
+		if o.nats.url != "" && o.given(flag) {
+			return fmt.Errorf("--%s is for the embedded server of --data, and there is none with --nats", flag)
 		}
 	}
-	for flag, n := range map[string]int64{"tail": o.tail, "max-devices": int64(o.maxDevices)} {
-		if n < 1 {
-			return fmt.Errorf("--%s %d: must be positive", flag, n)
+	for _, f := range []struct {
+		flag string
+		d    time.Duration
+	}{
+		{"commit-interval", o.commitInterval}, {"auth-timeout", o.authTimeout}, {"auth-within", o.authWithin}, {"ping", o.ping}, {"drain", o.drain},
+	} {
+		if f.d <= 0 {
+			return fmt.Errorf("--%s %s: must be positive", f.flag, f.d)
 		}
 	}
-	for flag, n := range map[string]int64{
-		"drain-delay": int64(o.drainDelay), "max-store": o.maxStore, "max-notification": int64(o.stream.cfg.MaxNotification), "duplicates": int64(o.stream.cfg.Duplicates),
-		"replicas": int64(o.stream.cfg.Replicas), "cursor-replicas": int64(o.stream.cfg.CursorReplicas),
-	} {
-		if n < 0 {
-			return fmt.Errorf("--%s: must not be negative", flag)
+	for _, f := range []number{{"tail", float64(o.tail)}, {"max-devices", float64(o.maxDevices)}} {
+		if f.n < 1 {
+			return fmt.Errorf("--%s %.0f: must be positive", f.flag, f.n)
 		}
+	}
+	if err := notNegative([]number{
+		{"drain-delay", float64(o.drainDelay)}, {"max-store", float64(o.maxStore)}, {"max-notification", float64(o.stream.cfg.MaxNotification)},
+		{"duplicates", float64(o.stream.cfg.Duplicates)}, {"replicas", float64(o.stream.cfg.Replicas)}, {"cursor-replicas", float64(o.stream.cfg.CursorReplicas)},
+	}); err != nil {
+		return err
 	}
 	if o.authTimeout > 30*time.Second { // for longer a disconnect that comes meanwhile is not remembered
 		return fmt.Errorf("--auth-timeout %s: at most 30s", o.authTimeout)
@@ -121,9 +129,9 @@ func (o *gatewayOptions) check() error {
 		return fmt.Errorf("--max-notification %d: NATS carries at most %d", o.stream.cfg.MaxNotification, maxNotification)
 	}
 	if o.dev {
-		for flag, address := range map[string]string{"listen": o.listen, "nats-host": o.natsHost} {
-			if !isLoopback(hostOf(address)) {
-				return fmt.Errorf("--dev admits anybody as anybody: it listens on loopback only, such as 127.0.0.1, not on --%s %s", flag, address)
+		for _, f := range [][2]string{{"listen", o.listen}, {"nats-host", o.natsHost}} {
+			if !isLoopback(hostOf(f[1])) {
+				return fmt.Errorf("--dev admits anybody as anybody: it listens on loopback only, such as 127.0.0.1, not on --%s %s", f[0], f[1])
 			}
 		}
 		for _, server := range strings.Split(o.nats.url, ",") {

@@ -37,7 +37,15 @@ Try it:  tidings gateway --dev`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd); err != nil {
+				return badUsage(cmd, err)
+			}
+			if err := checkNATSFlags(cmd.Flags()); err != nil {
+				return badUsage(cmd, err)
+			}
+			return nil
+		},
 		// Without its own Args and RunE, cobra answers an unknown command with the help text and exit code 0.
 		Args:                       knownCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -90,18 +98,21 @@ func fromEnvironment(cmd *cobra.Command) error {
 		}
 		values := []string{value}
 		if _, repeatable := f.Value.(pflag.SliceValue); repeatable {
+			if value == "" { // as there is no empty one
+				return
+			}
 			values = strings.Split(value, ",")
 		}
 		for _, value := range values {
 			if err := cmd.Flags().Set(f.Name, value); err != nil {
+				if strings.HasPrefix(value, "tcp://") {
+					err = fmt.Errorf("%w (Kubernetes sets it in pods beside a Service of that name: give the pod enableServiceLinks: false)", err)
+				}
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
 		}
 	})
-	if err := errors.Join(errs...); err != nil {
-		return badUsage(cmd, err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // counted is a number with its noun, such as "1 gateway" and "2 gateways".
