@@ -59,10 +59,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if o.dev {
 		demoKey = rand.Text()
 	}
-	tracer, stopTracing, err := startTracing(log, out)
-	if err != nil {
-		return err
-	}
+	tracer, stopTracing := startTracing(log, out)
 	defer stopTracing()
 	// The ports first: where one is taken, nothing else should have been started.
 	listener, err := listen("listen", o.listen)

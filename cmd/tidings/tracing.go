@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -25,8 +24,9 @@ import (
 // tracesWithin bounds how long the last spans are waited for.
 const tracesWithin = 3 * time.Second
 
-// startTracing has spans exported as the standard variables of OpenTelemetry say. Where they ask for nothing, there is no tracer.
-func startTracing(log zerolog.Logger, out io.Writer) (tracer trace.TracerProvider, stop func(), err error) {
+// startTracing has spans exported as the standard variables of OpenTelemetry say. Where they ask for nothing, there is no tracer; nor
+// where they ask for what we cannot do: they may be set for all programs of a cluster, and notifications matter more than traces.
+func startTracing(log zerolog.Logger, out io.Writer) (tracer trace.TracerProvider, stop func()) {
 	// What goes wrong is told once a minute, and not on standard error by another hand; nor with values, which are keys where a variable
 	// with headers cannot be understood.
 	odd := log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
@@ -35,8 +35,11 @@ func startTracing(log zerolog.Logger, out io.Writer) (tracer trace.TracerProvide
 		Verbosity: 1, RenderArgsHook: func([]any) []any { return nil },
 	}))
 	exporter, where, err := newExporter(out)
+	if err != nil {
+		log.Error().Err(err).Msg("there will be no traces")
+	}
 	if err != nil || exporter == nil {
-		return nil, func() {}, err
+		return nil, func() {}
 	}
 	log.Info().Str("to", where).Msg("tracing")
 
@@ -52,12 +55,19 @@ func startTracing(log zerolog.Logger, out io.Writer) (tracer trace.TracerProvide
 		if err := provider.Shutdown(ctx); err != nil {
 			log.Warn().Err(err).Msg("not all spans were exported")
 		}
-	}, nil
+	}
 }
 
 // newExporter is the one that the variables ask for, and where it exports to; nil: none.
 func newExporter(out io.Writer) (exporter sdk.SpanExporter, where string, err error) {
-	named := os.Getenv("OTEL_TRACES_EXPORTER")
+	asked := os.Getenv("OTEL_TRACES_EXPORTER")
+	named := strings.TrimSpace(asked)
+	for one := range strings.SplitSeq(asked, ",") { // of several the first that we know
+		if one = strings.TrimSpace(one); one == "otlp" || one == "console" || one == "none" {
+			named = one
+			break
+		}
+	}
 	if named == "" && (os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "") {
 		named = "otlp"
 	}
@@ -71,21 +81,28 @@ func newExporter(out io.Writer) (exporter sdk.SpanExporter, where string, err er
 		exporter, err = stdouttrace.New(stdouttrace.WithWriter(out))
 		return exporter, named, err
 	case "otlp":
-		if p := otlpVariable("PROTOCOL"); p != "" && p != "http/protobuf" {
-			return nil, "", fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL=%s: spans go by http/protobuf only. "+
-				"Set that, and the endpoint to the collector's port for it, such as http://127.0.0.1:4318", p)
+		if variable, p := otlpVariable("PROTOCOL"); p != "" && p != "http/protobuf" {
+			return nil, "", fmt.Errorf("%s=%s: spans go by http/protobuf only. "+
+				"Set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf, and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the collector's address for it, "+
+				"such as http://127.0.0.1:4318/v1/traces; or OTEL_TRACES_EXPORTER=none", variable, p)
 		}
-		endpoint, err := url.Parse(cmp.Or(otlpVariable("ENDPOINT"), "http://localhost:4318"))
+		variable, set := otlpVariable("ENDPOINT")
+		endpoint, err := url.Parse(cmp.Or(set, "http://localhost:4318"))
 		if err != nil || endpoint.Host == "" { // it may hold a password, and is not repeated
-			return nil, "", errors.New("OTEL_EXPORTER_OTLP_ENDPOINT: it must be a URL such as http://127.0.0.1:4318")
+			return nil, "", fmt.Errorf("%s: it must be a URL such as http://127.0.0.1:4318", variable)
 		}
-		exporter, err = otlptracehttp.New(context.Background()) // which reads the rest of the variables
-		return exporter, endpoint.Redacted(), err
+		exporter, err = otlptracehttp.New(context.Background())                                        // which reads the rest of the variables
+		where = (&url.URL{Scheme: endpoint.Scheme, Host: endpoint.Host, Path: endpoint.Path}).String() // keys may stand in the rest
+		return exporter, where, err
 	}
-	return nil, "", fmt.Errorf("OTEL_TRACES_EXPORTER=%s: use otlp, console or none", named)
+	return nil, "", fmt.Errorf("OTEL_TRACES_EXPORTER=%s: use otlp, console or none", asked)
 }
 
-// otlpVariable is OTEL_EXPORTER_OTLP_… for traces, or else for everything.
-func otlpVariable(name string) string {
-	return cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_"+name), os.Getenv("OTEL_EXPORTER_OTLP_"+name))
+// otlpVariable is OTEL_EXPORTER_OTLP_TRACES_…, or else the one for everything, and what it says.
+func otlpVariable(name string) (variable, value string) {
+	variable = "OTEL_EXPORTER_OTLP_TRACES_" + name
+	if os.Getenv(variable) == "" {
+		variable = "OTEL_EXPORTER_OTLP_" + name
+	}
+	return variable, os.Getenv(variable)
 }
