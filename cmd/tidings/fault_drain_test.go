@@ -125,6 +125,30 @@ func TestGatewayHurries(t *testing.T) {
 	w.passes()
 }
 
+// Nor does who hurries wait for a NATS that is away, however long --drain is.
+func TestGatewayHurriesWhileNATSIsAway(t *testing.T) {
+	if !streamstest.Long() {
+		t.Skip("waits for 10 s; set TIDINGS_LONG=1")
+	}
+	streamstest.BesideOthers(t)
+	server := streamstest.RunProcess(t)
+	proxy := streamstest.RunProxy(t, server.URL())
+	g := runGateway(t, "--nats", proxy.URL(), "--drain", "1h", "--commit-interval", "1h", "--ping", "10m")
+	w := newTown(t, server.URL())
+	users := many("quiet", 2)
+	clients, leave := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}})
+	w.live(clients...)
+	w.uncommitted(users, clients)
+	w.flush(clients...)
+	leave()
+	proxy.Stall()
+	g.signal(syscall.SIGTERM)
+	ready(t, g.admin(), "draining")
+	if code := g.terminate(longer); code != 1 || !g.logged("not all positions were committed") {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // The third signal is not waited for.
 func TestGatewayEndsAtOnce(t *testing.T) {
 	streamstest.BesideOthers(t)

@@ -75,7 +75,7 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
 	flags.DurationVar(&o.authWithin, "auth-within", 10*time.Second, "for a client to send its token")
 	flags.DurationVar(&o.ping, "ping", 25*time.Second, "between pings to clients")
-	flags.DurationVar(&o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown; few take less, a second signal hurries")
+	flags.DurationVar(&o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown, of 2s or less all at once; few take less, a second signal hurries")
 	flags.DurationVar(&o.drainDelay, "drain-delay", 0, "before that, with /readyz failing, for load balancers to notice")
 	o.limits.add(flags)
 	o.log.add(flags)

@@ -51,6 +51,9 @@ func (h *hurry) stop() {
 // goodbyes is how long clients have to take theirs, and requests to be answered, when somebody is in a hurry.
 const goodbyes = 2 * time.Second
 
+// hurried is how long positions may take to be committed then.
+const hurried = 10 * time.Second
+
 // shutdown ends what faces clients first, and what they need last. Each step is bounded.
 func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, cursors *streams.Cursors, hurry *hurry, parts func() error) error {
 	gateway.Leave() // who sends clients here sees that first
@@ -69,6 +72,8 @@ func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, curso
 	err := parts() // nothing moves a cursor any more …
 	committing, cancel := context.WithTimeout(context.Background(), o.drain)
 	defer cancel()
+	patiently := context.AfterFunc(hurry, func() { time.AfterFunc(hurried, cancel) })
+	defer patiently()
 	if flushed := cursors.Flush(committing); flushed != nil { // … and now they are committed
 		flushed = fmt.Errorf("not all positions were committed, clients will see repeats: %w", flushed)
 		err = errors.Join(err, flushed)
