@@ -49,6 +49,10 @@ func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc 
 		}
 		return nc, func() error { nc.Close(); return nil }, nil, nil
 	}
+	if o.natsPort != 0 && !isLoopback(o.natsHost) { // checkEmbedded has seen that it demands credentials
+		log.Warn().Str("nats-host", o.natsHost).Msg("the embedded NATS server speaks no TLS: credentials and notifications can be read on the network. " +
+			"Use it in a network that you trust, or a NATS server of your own with --nats")
+	}
 	server, err := embedded.Start(ctx, embedded.Config{
 		Dir: o.data, Host: o.natsHost, Port: o.natsPort, SyncInterval: o.sync.interval, MaxStore: o.maxStore,
 		InProcess: o.natsPort == 0, User: o.nats.user, Password: o.nats.password, Token: o.nats.token,

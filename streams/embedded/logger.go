@@ -23,8 +23,9 @@ func (l *logger) Debugf(format string, v ...any) { l.log.Trace().Msgf(format, v.
 func (l *logger) Tracef(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
 
 // warningLevel is info for what the server finds at the start after each crash, and cures by itself: as a warning it reads like a loss.
+// So is what it thinks of the password in its configuration, which is ours and only in memory.
 func warningLevel(format string) zerolog.Level {
-	if strings.Contains(format, "tate is outdated") || strings.Contains(format, "tate outdated") {
+	if strings.Contains(format, "Plaintext passwords detected") || strings.Contains(format, "tate is outdated") || strings.Contains(format, "tate outdated") {
 		return zerolog.InfoLevel
 	}
 	return zerolog.WarnLevel
