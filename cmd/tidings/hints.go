@@ -16,6 +16,7 @@ func (o *gatewayOptions) printHints(w io.Writer, address, natsURL, key string) {
 	if !strings.HasSuffix(natsURL, "//127.0.0.1:4222") {
 		server = " --nats " + natsURL
 	}
+	ours, tools := o.nats.hints()
 	url := ""
 	if address != "http://127.0.0.1:8080" {
 		url = " --url ws" + strings.TrimPrefix(address, "http")
@@ -29,7 +30,7 @@ In another terminal:
 	if natsURL != "" {
 		fmt.Fprintf(w, `  go run ./cmd/tidings publish alice '{"order":991}'%[1]s
   go run ./cmd/tidings users%[1]s
-`, server)
+`, server+ours)
 	}
 	fmt.Fprintf(w, `Over HTTP, with this key:
   export KEY=%s
@@ -39,9 +40,24 @@ In another terminal:
 		fmt.Fprintf(w, `With the nats tool:
   nats%[1]s pub notify.user.alice 'hello'
   nats%[1]s consumer report NOTIFICATIONS
-`, strings.Replace(server, "--nats", "--server", 1))
+`, strings.Replace(server, "--nats", "--server", 1)+tools)
 	}
 	fmt.Fprintf(w, `
 The token is the user's name. Ctrl-C ends it; notifications stay in %s.
 `, cmp.Or(o.data, natsURL))
+}
+
+// hints are the flags by which others are let in too, ours and those of the nats tool, without what is secret.
+func (n *natsFlags) hints() (ours, tools string) {
+	switch {
+	case n.creds != "":
+		ours = " --creds " + n.creds
+		tools = ours
+	case n.user != "":
+		ours = " --nats-user " + n.user + " --nats-password PASSWORD"
+		tools = " --user " + n.user + " --password PASSWORD"
+	case n.token != "":
+		ours, tools = " --nats-token TOKEN", " --token TOKEN"
+	}
+	return ours, tools
 }
