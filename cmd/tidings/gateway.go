@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"os"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ func newGateway() *cobra.Command {
 			if err != nil {
 				return badUsage(cmd, err)
 			}
+			warnOfNoSettings(log, cmd, os.Environ())
 			return o.run(cmd.Context(), log, cmd.OutOrStdout())
 		},
 	}

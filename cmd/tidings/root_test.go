@@ -56,13 +56,6 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	}
 }
 
-func everyCommand(cmd *cobra.Command, do func(*cobra.Command)) {
-	do(cmd)
-	for _, sub := range cmd.Commands() {
-		everyCommand(sub, do)
-	}
-}
-
 // flagOf is the value that a flag has when the command at the path, called so, begins to run.
 func flagOf(t *testing.T, path, flag string, args ...string) (value string) {
 	t.Helper()
