@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pb33f/go-yaml"
 
@@ -116,7 +117,9 @@ func (e exposed) check(t *testing.T, where, expr, text string) (names []string) 
 // are PromQL is for Prometheus' own tools to say (promtool check rules), whose parser is no dependency to have.
 func TestDashboardAndAlertsNameWhatIsThere(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, streamstest.Run(t).URL())
+	n := newNode(t, streamstest.Run(t).URL(), func(c *nodeConfig) {
+		c.delivery.CertificateExpires, c.delivery.ReloadFailures = time.Now, func() uint64 { return 0 }
+	})
 	text := exposition(t, n.gateway)
 	e := exposes(t, text)
 

@@ -55,6 +55,10 @@ type Config struct {
 	Drain        time.Duration // over which sessions end at shutdown, a second for the last goodbyes included: 10 s
 	ExpiringLead time.Duration // before a lease ends, or half the lease if that is shorter: 60 s
 
+	// For metrics, of what is not the gateway's. Nil: there is no such metric.
+	CertificateExpires func() time.Time // when that ends which clients are shown
+	ReloadFailures     func() uint64    // how often files could not be read again
+
 	Version string
 	Logger  zerolog.Logger
 	Tracer  trace.TracerProvider // of spans; the Tail must be made with its Encoder. Nil: there are none

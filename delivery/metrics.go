@@ -158,6 +158,14 @@ func (m *metrics) watch(g *Gateway) {
 			Namespace: metricsPrefix, Name: "nats_reconnects_total", Help: "Times that the connection to NATS was made again.",
 		}, func() float64 { return float64(nc.Stats().Reconnects) })
 	}
+	if expires := g.cfg.CertificateExpires; expires != nil {
+		read("certificate_expires_timestamp_seconds", "When the certificate ends that clients are shown.", func() float64 { return float64(expires().Unix()) })
+	}
+	if failures := g.cfg.ReloadFailures; failures != nil {
+		auto.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: metricsPrefix, Name: "reload_failures_total", Help: "Times that a changed certificate or file of keys could not be used.",
+		}, func() float64 { return float64(failures()) })
+	}
 	if tail := g.cfg.Tail; tail != nil {
 		tail.ObserveColdReads(m.coldRead)
 		read("tail_messages", "Messages in memory.", func() float64 { return float64(tail.Stats().Messages) })

@@ -74,6 +74,14 @@ func (c *certificate) warn(now time.Time) {
 	}
 }
 
+// expires is when it ends; nil where there is none.
+func (c *certificate) expires() func() time.Time {
+	if c == nil {
+		return nil
+	}
+	return func() time.Time { return c.pair.Load().Leaf.NotAfter }
+}
+
 // config is that of the listener for clients. WebSockets want HTTP/1.1.
 func (c *certificate) config() *tls.Config {
 	return &tls.Config{

@@ -98,6 +98,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
 		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, DemoKey: demoKey, Limits: limits, Listener: listener,
 		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
+		CertificateExpires: shown.expires(), ReloadFailures: reload.failed.Load,
 	})
 	keys.tell(gateway.SetKeys)
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,8 @@ type reloading struct {
 	load  func() error
 	log   zerolog.Logger
 
+	failed *atomic.Uint64 // the reloader's
+
 	good, bad, told [sha256.Size]byte // contents: those in use, others that failed, and those of which the log tells
 }
 
@@ -30,8 +33,9 @@ type reloading struct {
 type reloader struct {
 	hangUps chan os.Signal
 	all     []*reloading
-	asked   []func() // called on SIGHUP, beside
-	daily   []func() // called once a day
+	failed  atomic.Uint64 // times that files could not be used
+	asked   []func()      // called on SIGHUP, beside
+	daily   []func()      // called once a day
 
 	end   context.CancelFunc // of run, where it was started
 	ended chan struct{}      // closed when it has
@@ -72,6 +76,7 @@ func (r *reloader) add(f *reloading) error {
 	if err := f.load(); err != nil {
 		return err
 	}
+	f.failed = &r.failed
 	r.all = append(r.all, f)
 	return nil
 }
@@ -123,6 +128,7 @@ func (f *reloading) look(asked bool) {
 		f.log.Info().Strs("files", f.files).Msg(f.what + ": read again")
 	case now == f.bad || asked:
 		f.told = now
+		f.failed.Add(1)
 		f.log.Error().Err(err).Msg(f.what + " cannot be used, what was read before stays good")
 	}
 	f.bad = now

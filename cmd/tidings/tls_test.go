@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -204,6 +206,15 @@ func TestTLS(t *testing.T) {
 		return nil
 	})
 	showsNow("one")
+	_, text, err := get(g.admin() + "/metrics")
+	expires := regexp.MustCompile(`(?m)^tidings_certificate_expires_timestamp_seconds (\S+)$`).FindStringSubmatch(text)
+	if err != nil || expires == nil || !strings.Contains(text, "\ntidings_reload_failures_total 1\n") {
+		t.Fatalf("%v: it says nothing of the certificate, or of one failure: %s", err, text)
+	}
+	at, err := strconv.ParseFloat(expires[1], 64)
+	if in := time.Until(time.Unix(int64(at), 0)); err != nil || in < 29*24*time.Hour || in > 30*24*time.Hour {
+		t.Errorf("by the metric the certificate ends in %s (%v)", in, err)
+	}
 	pointTo(t, current, "two")
 	showsNow("two")
 	if !g.logged("expires soon") {
@@ -267,6 +278,9 @@ func TestKeysAreReadAgain(t *testing.T) {
 		}
 		return nil
 	})
+	if _, text, err := get(g.admin() + "/metrics"); err != nil || strings.Contains(text, "tidings_certificate") || strings.Contains(text, "reload_failures_total 0") {
+		t.Errorf("%v: it has a certificate, or no failure: %s", err, text)
+	}
 	if g.logged("short\n") || g.logged("second-key") {
 		t.Error("the log has a key")
 	}
