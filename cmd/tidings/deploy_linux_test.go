@@ -102,3 +102,23 @@ func TestDockerfile(t *testing.T) {
 		t.Errorf("it has stored nothing:\n%s", out)
 	}
 }
+
+// What was called in the wrong way is not started again, and what has crashed is.
+func TestSystemdStartsAgainAfterACrash(t *testing.T) {
+	t.Parallel()
+	unit := deployFile(t, "tidings.service")
+	never := regexp.MustCompile(`(?m)^RestartPreventExitStatus=(.*)$`).FindStringSubmatch(unit)
+	if never == nil || never[1] != strconv.Itoa(exitUsage) || !strings.Contains(unit, "\nRestart=on-failure\n") {
+		t.Errorf("not started again after exit code %q", never)
+	}
+	wrong := launchGateway(t, "--no-such-flag")
+	if code := wrong.ends(); code != exitUsage {
+		t.Errorf("called in the wrong way it ended with %d", code)
+	}
+	// Go ends a process by this signal as it ends one that panics.
+	g := runGateway(t, "--dev", "--data", t.TempDir(), "--nats-port", "0")
+	g.signal(syscall.SIGQUIT)
+	if code := g.ends(); code <= 0 || code == exitUsage {
+		t.Errorf("a crash ended it with %d", code)
+	}
+}

@@ -1,6 +1,6 @@
 // Command tidings delivers notifications that must not get lost, on NATS JetStream.
 //
-// Exit codes: 0 it did what was asked, 1 it failed, 2 it was asked in the wrong way.
+// Exit codes: 0 it did what was asked, 1 it failed, 64 it was asked in the wrong way.
 package main
 
 import (
@@ -11,6 +11,9 @@ import (
 	"os/signal"
 	"syscall"
 )
+
+// exitUsage says that to try again would be no better. It is EX_USAGE of sysexits.h, and not 2, with which Go ends a process that panics.
+const exitUsage = 64
 
 func main() { os.Exit(run()) }
 
@@ -27,7 +30,7 @@ func run() int {
 		return 0
 	case errors.As(err, &bad):
 		fmt.Fprintf(os.Stderr, "tidings: %v (see %s --help)\n", err, bad.command)
-		return 2
+		return exitUsage
 	}
 	fmt.Fprintln(os.Stderr, "tidings:", err)
 	return 1
