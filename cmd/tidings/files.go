@@ -7,7 +7,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// fewFiles is fewer than a gateway that is in use may want: one for each connection, and with NATS inside three for each user.
+// fewFiles is fewer than a gateway that is in use may want: one for each connection. A user whom NATS inside knows is files on disk,
+// which are not kept open.
 const fewFiles = 4096
 
 func warnOfFewFiles(log zerolog.Logger, connections int) {
