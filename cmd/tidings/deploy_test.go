@@ -1,12 +1,9 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
-	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -79,6 +76,34 @@ func TestDeployNamesWhatThereIs(t *testing.T) {
 	}
 }
 
+// A user who was away for longer than the stream keeps is told of a gap, by design. That alone wakes nobody.
+func TestNoAlertForOneUserWhoWasAway(t *testing.T) {
+	t.Parallel()
+	var alerts struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	if err := yaml.Unmarshal([]byte(deployFile(t, "alerts.yaml")), &alerts); err != nil {
+		t.Fatal(err)
+	}
+	gaps := regexp.MustCompile(`tidings_gaps_total(?:\{reason(=~?)"([^"]*)"\})?`)
+	found := map[string]bool{}
+	for _, rule := range alerts.Groups[0].Rules {
+		for _, match := range gaps.FindAllStringSubmatch(rule.Expr, -1) {
+			for reason := range strings.SplitSeq(match[2], "|") {
+				found[reason] = true
+			}
+			if expired := match[1] == "" || strings.Contains(match[2], "expired"); expired && !strings.Contains(rule.Expr, "* sum by (job) (increase(tidings_connections_opened_total") {
+				t.Errorf("%s is about %s, and no share of the connections", rule.Alert, match[0])
+			}
+		}
+	}
+	if !found["expired"] || !found["limit"] || !found["stream_reset"] {
+		t.Errorf("alerts are about gaps by %v", found)
+	}
+}
+
 // takesToEnd is how long a gateway with these flags may take to end, at most.
 func takesToEnd(t *testing.T, args ...string) (took time.Duration) {
 	t.Helper()
@@ -98,159 +123,6 @@ func takesToEnd(t *testing.T, args ...string) (took time.Duration) {
 	}
 	const embeddedStop = 10 * time.Second // the default of package embedded
 	return took + embeddedStop + tracesWithin
-}
-
-// object is what is looked for in one of Kubernetes.
-type object struct {
-	Kind       string
-	Metadata   struct{ Name string }
-	StringData map[string]any
-	Spec       struct {
-		Replicas int
-		Selector struct{ MatchLabels map[string]string }
-		Template struct {
-			Metadata struct{ Labels map[string]string }
-			Spec     struct {
-				EnableServiceLinks            *bool
-				TerminationGracePeriodSeconds int
-				SecurityContext               struct{ RunAsNonRoot bool }
-				Containers                    []container
-				Volumes                       []struct{ Secret struct{ SecretName string } }
-			}
-		}
-		PodSelector struct{ MatchLabels map[string]string }
-		Ports       []struct{ TargetPort string } // of the Service
-		Ingress     []struct {
-			From []struct {
-				NamespaceSelector struct{ MatchLabels map[string]string }
-			}
-			Ports []struct{ Port string }
-		}
-	}
-}
-
-type container struct {
-	Args         []string
-	Env          []struct{ Name string }
-	VolumeMounts []struct{ MountPath, SubPath string }
-	Ports        []struct {
-		Name          string
-		ContainerPort int
-	}
-	StartupProbe, LivenessProbe, ReadinessProbe struct {
-		HTTPGet struct{ Path, Port string }
-	}
-	SecurityContext struct {
-		ReadOnlyRootFilesystem   bool
-		AllowPrivilegeEscalation *bool
-		Capabilities             struct{ Drop []string }
-	}
-}
-
-// objects of the manifest, by kind.
-func objects(t *testing.T) map[string]object {
-	t.Helper()
-	all := map[string]object{}
-	dec := yaml.NewDecoder(strings.NewReader(deployFile(t, "kubernetes.yaml")))
-	for {
-		var tree any
-		if err := dec.Decode(&tree); errors.Is(err, io.EOF) {
-			return all
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		text, err := json.Marshal(tree)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var o object
-		if err := json.Unmarshal(text, &o); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		all[o.Kind] = o
-	}
-}
-
-func TestKubernetesManifest(t *testing.T) {
-	t.Parallel()
-	all := objects(t)
-	deployment, service, policy := all["Deployment"].Spec, all["Service"].Spec, all["NetworkPolicy"].Spec
-	pod := deployment.Template.Spec
-	if len(all) != 5 || len(pod.Containers) != 1 || deployment.Replicas < 2 {
-		t.Fatalf("%d kinds of objects: %+v", len(all), all)
-	}
-	c := pod.Containers[0]
-
-	var o gatewayOptions
-	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError)
-	o.add(flags)
-	if err := errors.Join(flags.Parse(c.Args[1:]), o.check()); err != nil || c.Args[0] != "gateway" {
-		t.Errorf("it is called in the wrong way: %v", err)
-	}
-	mount := c.VolumeMounts[0]
-	for what, file := range map[string]string{"API keys": o.apiKeys, "credentials": o.nats.creds, "authorities": o.nats.ca} {
-		if filepath.Dir(file) != mount.MountPath || mount.SubPath != "" || all["Secret"].StringData[filepath.Base(file)] == nil {
-			t.Errorf("%s are %q, which is not read again from %+v of %+v", what, file, mount, all["Secret"])
-		}
-	}
-	for _, variable := range c.Env {
-		if strings.HasPrefix(variable.Name, "TIDINGS_") {
-			t.Errorf("%s does not change while a gateway runs", variable.Name)
-		}
-	}
-	if pod.EnableServiceLinks == nil || *pod.EnableServiceLinks {
-		t.Error("a Service may set a flag by its name")
-	}
-	grace := time.Duration(pod.TerminationGracePeriodSeconds) * time.Second
-	if takes := takesToEnd(t, c.Args[1:]...); grace <= takes {
-		t.Errorf("it is killed after %s, but may take %s to end", grace, takes)
-	}
-	if !pod.SecurityContext.RunAsNonRoot || !c.SecurityContext.ReadOnlyRootFilesystem || c.SecurityContext.AllowPrivilegeEscalation == nil ||
-		*c.SecurityContext.AllowPrivilegeEscalation || !slices.Equal(c.SecurityContext.Capabilities.Drop, []string{"ALL"}) {
-		t.Errorf("it may do more than it must: %+v %+v", pod.SecurityContext, c.SecurityContext)
-	}
-
-	// Ports are named in one place, and must be those of the flags.
-	ports := map[string]string{}
-	for _, p := range c.Ports {
-		ports[p.Name] = strconv.Itoa(p.ContainerPort)
-	}
-	for name, flag := range map[string]string{"http": "--listen=", "admin": "--admin-listen="} {
-		at := slices.IndexFunc(c.Args, func(arg string) bool { return strings.HasPrefix(arg, flag) })
-		if at < 0 || !strings.HasSuffix(c.Args[at], ":"+ports[name]) {
-			t.Errorf("port %s is %q, the flags are %q", name, ports[name], c.Args)
-		}
-	}
-	for what, get := range map[string]struct{ Path, Port string }{
-		"/livez, at first": c.StartupProbe.HTTPGet, "/livez": c.LivenessProbe.HTTPGet, "/readyz": c.ReadinessProbe.HTTPGet,
-	} {
-		if path, _, _ := strings.Cut(what, ","); get.Path != path || get.Port != "admin" {
-			t.Errorf("%s is asked at %+v", what, get)
-		}
-	}
-	if len(service.Ports) != 1 || service.Ports[0].TargetPort != "http" {
-		t.Errorf("the Service leads to %+v", service.Ports)
-	}
-	if len(policy.Ingress) == 0 {
-		t.Error("the NetworkPolicy lets nobody in")
-	}
-	for _, rule := range policy.Ingress {
-		if len(rule.Ports) != 1 || len(rule.From) != 1 || len(rule.From[0].NamespaceSelector.MatchLabels) == 0 {
-			t.Errorf("the NetworkPolicy lets everybody in: %+v", rule)
-		}
-	}
-	labels := deployment.Template.Metadata.Labels
-	for what, selected := range map[string]map[string]string{
-		"Deployment": deployment.Selector.MatchLabels, "NetworkPolicy": policy.PodSelector.MatchLabels,
-		"PodDisruptionBudget": all["PodDisruptionBudget"].Spec.Selector.MatchLabels,
-	} {
-		if len(selected) == 0 || !maps.Equal(selected, labels) {
-			t.Errorf("the %s selects %v, the pods are %v", what, selected, labels)
-		}
-	}
-	if secret := all["Secret"].Metadata.Name; len(pod.Volumes) != 1 || pod.Volumes[0].Secret.SecretName != secret {
-		t.Errorf("the Secret is %s, mounted is %+v", secret, pod.Volumes)
-	}
 }
 
 func TestSystemdUnit(t *testing.T) {
@@ -289,5 +161,32 @@ func TestSystemdUnit(t *testing.T) {
 	ignored := regexp.MustCompile(`(?m)^.*tidings\.service:\d+: (?:Unknown|Failed to|Invalid) .*$`).FindAllString(string(out), -1)
 	if err != nil || ignored != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// What an operator has in a checkout is neither for an image nor for git. The history is for the image, which has its version from there.
+func TestSecretsStayOutOfImagesAndHistory(t *testing.T) {
+	t.Parallel()
+	for _, list := range []string{".gitignore", ".dockerignore"} {
+		text, err := os.ReadFile(filepath.Join(root, list))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ignored := func(name string) bool {
+			return slices.ContainsFunc(strings.Split(string(text), "\n"), func(pattern string) bool {
+				match, _ := path.Match(strings.Trim(strings.TrimPrefix(pattern, "**/"), "/"), name)
+				return match
+			})
+		}
+		for _, name := range []string{"tidings-data", "tls.key", "tls.crt", "ca.pem", "nats.creds"} {
+			if !ignored(name) {
+				t.Errorf("%s does not keep %s out", list, name)
+			}
+		}
+		for _, name := range []string{".git", ".gitignore", "go.mod", "cmd", "LICENSE"} {
+			if ignored(name) {
+				t.Errorf("%s keeps %s out", list, name)
+			}
+		}
 	}
 }
