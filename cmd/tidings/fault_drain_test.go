@@ -64,17 +64,22 @@ func TestGatewayDrainsAtAPace(t *testing.T) {
 	streamstest.BesideOthers(t)
 	g := runGateway(t, "--dev", "--data", t.TempDir(), "--nats-port", "0", "--auth-within", "10m", "--drain", "10s")
 	admin := g.admin()
-	const n = 200
+	const n = 400 // which takes 4 s, at 100 a second
 	ended := g.silent(n)
 	g.signal(syscall.SIGTERM)
+	signalled := time.Now()
 	ready(t, admin, "draining")
 	response, err := http.Get("http://" + g.listen + wire.Path)
-	if err != nil {
+	switch late := time.Since(signalled) > 3*time.Second; {
+	case err != nil && late: // this machine stood still, and what listened is gone
+		t.Log(err)
+	case err != nil:
 		t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
-		t.Errorf("who comes now is told %s %v", response.Status, response.Header)
+	default:
+		response.Body.Close()
+		if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+			t.Errorf("who comes now is told %s %v", response.Status, response.Header)
+		}
 	}
 
 	var ends []goodbye
@@ -87,7 +92,7 @@ func TestGatewayDrainsAtAPace(t *testing.T) {
 		ends = append(ends, end)
 	}
 	slices.SortFunc(ends, func(a, b goodbye) int { return a.at.Compare(b.at) })
-	if took := ends[n-1].at.Sub(ends[0].at); took < time.Second || took > 8*time.Second {
+	if took := ends[n-1].at.Sub(ends[0].at); took < 2*time.Second || took > 8*time.Second {
 		t.Errorf("they were told within %s", took)
 	}
 	if slices.IsSortedFunc(ends, func(a, b goodbye) int { return a.n - b.n }) {
