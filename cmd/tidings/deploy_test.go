@@ -56,16 +56,16 @@ func TestDeployNamesWhatThereIs(t *testing.T) {
 			if foreign.MatchString(line) {
 				continue
 			}
-			flags := gateway
+			lookup := gateway.Lookup
 			if of := command.FindStringSubmatch(line); of != nil {
 				cmd, _, err := newRoot().Find(of[1:])
 				if err != nil {
 					t.Errorf("%s: %v", file, err)
 				}
-				flags = cmd.Flags()
+				lookup = cmd.Flag
 			}
 			for _, match := range flag.FindAllStringSubmatch(line, -1) {
-				if named++; flags.Lookup(match[1]) == nil {
+				if named++; lookup(match[1]) == nil {
 					t.Errorf("%s names --%s, which is no flag: %s", file, match[1], line)
 				}
 			}
