@@ -118,17 +118,18 @@ func TestLeastRightsAreNoMore(t *testing.T) {
 		}
 	}
 	var tried []string
-	for range tricks {
+	for len(tried) < len(tricks) {
 		msg, err := audit.NextMsg(longer)
 		if err != nil {
 			t.Fatalf("the server tells of %v only: %v", tried, err)
 		}
 		told := string(msg.Data)
 		i := slices.IndexFunc(tricks, func(trick string) bool { return strings.Contains(told, trick) })
-		if i < 0 || !strings.Contains(told, `\"error\"`) {
+		if i < 0 { // of what came before
+			continue
+		}
+		if tried = append(tried, tricks[i]); !strings.Contains(told, `\"error\"`) {
 			t.Errorf("not refused: %s", told)
-		} else {
-			tried = append(tried, tricks[i])
 		}
 	}
 	after, err := stream.State(t.Context())
