@@ -195,11 +195,12 @@ func (t *Tail) coldReads(ctx context.Context) {
 		if w == nil {
 			return
 		}
-		began, done := time.Now(), ColdRead{Readers: 1}
+		began, done, asked := time.Now(), ColdRead{Readers: 1}, false
 		for i, subject := range w.subjects {
 			if !w.wanted[i] || w.withdrawn.Load() {
 				continue
 			}
+			asked = true
 			b := &batch{}
 			b.msgs, b.more, b.hole, b.err = t.readProven(ctx, subject, w.after[i], w.upTo, coldBatch, w.epoch)
 			w.batches[i] = b
@@ -210,7 +211,9 @@ func (t *Tail) coldReads(ctx context.Context) {
 			}
 		}
 		close(w.given)
-		t.coldReadDone(done, began)
+		if asked { // else the reader went before
+			t.coldReadDone(done, began)
+		}
 	}
 }
 

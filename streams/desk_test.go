@@ -1,9 +1,32 @@
 package streams
 
 import (
+	"context"
 	"fmt"
 	"testing"
 )
+
+// A reader that goes when it has been given its turn, and before anything is read, is no quick read.
+func TestNoReadIsToldOfWhoWithdrew(t *testing.T) {
+	t.Parallel()
+	told := 0
+	tail := &Tail{desk: newDesk(), onColdRead: func(ColdRead) { told++ }}
+	w := &turn{subjects: []string{"notify.user.alice"}, wanted: []bool{true}, given: make(chan struct{})}
+	w.withdrawn.Store(true)
+	tail.desk.queue(w)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tail.coldReads(ctx)
+	}()
+	<-w.given
+	cancel()
+	<-done
+	if told != 0 {
+		t.Error("a read was told of")
+	}
+}
 
 func TestCheapestSweep(t *testing.T) {
 	near := func(n int, from uint64) (turns []*turn) {
