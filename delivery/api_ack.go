@@ -125,10 +125,13 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 	if _, _, found, err := g.cfg.Stream.Users().Find(ctx, id); err != nil || !found {
 		return cmp.Or(err, error(problemf(http.StatusNotFound, "%.60q has no position to move: connect first", id.String())))
 	}
-	if _, err := g.cfg.Cursors.Attach(ctx, id, mark, mark.Last); err != nil {
+	cursor, err := g.cfg.Cursors.Attach(ctx, id, mark, mark.Last)
+	if err != nil {
 		return err
 	}
-	g.metrics.acksHTTP.Inc()
+	if a.seq > cursor.Seq {
+		g.metrics.acksHTTP.Inc()
+	}
 	g.cfg.Cursors.Ack(id, mark.Epoch, a.seq)
 	g.hub.each(id, mark.Epoch, func(s *session) { raise(&s.posted, a.seq) })
 	g.cfg.Cursors.Detach(id, mark.Epoch)

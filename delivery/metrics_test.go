@@ -152,6 +152,10 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	lost.closed(3999)
 	_ = listening.body.Close()
 	n.call(t, http.MethodPost, "/v1/ack", fmt.Sprintf(`{"epoch":%q,"seq":2}`, ready.Epoch), "Authorization", "Bearer "+user).is(http.StatusNoContent)
+	for seq := range 2 { // which has been acknowledged
+		n.call(t, http.MethodPost, "/v1/ack", fmt.Sprintf(`{"epoch":%q,"seq":%d}`, ready.Epoch, seq+1), "Authorization", "Bearer "+user).
+			is(http.StatusNoContent)
+	}
 	body := fmt.Sprintf(`{"to":%q,"id":"one","data":1}`, user)
 	n.publishes(t, http.StatusAccepted, body)
 	n.publishes(t, http.StatusAccepted, body)
