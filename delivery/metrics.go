@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -54,7 +55,7 @@ type metrics struct {
 var (
 	stateNames   = [...]string{"authenticating", "replaying", "live"}
 	lineNames    = []string{"websocket", "sse"}
-	authResults  = []string{"admitted", "refused", "unavailable", "busy", "bad_reply", "canceled"}
+	authResults  = []string{"admitted", "refused", "unavailable", "not_asked", "busy", "bad_reply", "canceled"}
 	publishings  = []string{"stored", "duplicate", "refused", "failed"}
 	coldKinds    = []string{"alone", "sweep"}
 	commitStates = []string{
@@ -63,6 +64,7 @@ var (
 	limitKinds = slices.AppendSeq([]string{limitOrigin, limitDraining}, maps.Keys(limitReasons))
 	gapReasons = []string{wire.GapExpired, wire.GapLimit, wire.GapStreamReset, wire.GapPurged}
 	closeCodes = []wire.CloseCode{
+		websocket.CloseProtocolError, websocket.CloseInvalidFramePayloadData,
 		wire.CloseBadFrame, wire.CloseUnauthorized, wire.CloseForbidden, wire.CloseNoProtocol, wire.CloseDisconnected, wire.CloseTooLarge,
 		wire.CloseInternal, wire.CloseLeaseExpired, wire.CloseUnavailable, wire.CloseTimeout, wire.CloseStreamReplaced, wire.CloseDraining,
 		wire.CloseTooMany,
@@ -109,9 +111,9 @@ func newMetrics(version string) *metrics {
 		m.closed.WithLabelValues(codeLabel(int(code)), byGateway)
 	}
 
-	m.authRequests = counters("result", authResults, "auth_requests_total", "Questions about tokens: of connections, renewals and HTTP.")
-	m.authTook = auto.NewHistogram(histogram(seconds, "auth_duration_seconds", "Time for an answer about a token, with the wait for a turn to ask."))
-	m.authInFlight = auto.NewGauge(gauge("auth_in_flight", "Questions about tokens that wait for an answer, or for a turn to ask."))
+	m.authRequests = counters("result", authResults, "auth_requests_total", "Callers who asked about a token: connections, renewals and HTTP. Those who share a question are counted each; not_asked, after many without an answer.")
+	m.authTook = auto.NewHistogram(histogram(seconds, "auth_duration_seconds", "Time until a caller had an answer about a token, or there was none in time, with the wait for a turn to ask. Who was not asked about (busy, not_asked), or went, is left out."))
+	m.authInFlight = auto.NewGauge(gauge("auth_in_flight", "Callers who wait for an answer about a token, or for a turn to ask."))
 
 	phases := counters("phase", nil, "delivered_total", "Notifications written to connections: while they caught up, and live.")
 	m.replayed, m.delivered = phases.WithLabelValues("replay"), phases.WithLabelValues("live")
@@ -239,7 +241,7 @@ func (m *metrics) publication(r streams.Result) {
 	m.published.WithLabelValues(result).Inc()
 }
 
-// countedAuth counts questions and their answers.
+// countedAuth counts callers, and what they were answered.
 type countedAuth struct {
 	auth.Authenticator
 	*metrics
@@ -250,13 +252,19 @@ func (a countedAuth) Authenticate(ctx context.Context, question auth.Request) (a
 	defer a.authInFlight.Dec()
 	began := time.Now()
 	identity, err := a.Authenticator.Authenticate(ctx, question)
-	a.authTook.Observe(time.Since(began).Seconds())
-	a.authRequests.WithLabelValues(authResult(ctx, err)).Inc()
+	result := authResult(ctx, err)
+	a.authRequests.WithLabelValues(result).Inc()
+	switch result {
+	case "not_asked", "busy", "canceled": // how soon, or late, tells nothing of the responder
+	default:
+		a.authTook.Observe(time.Since(began).Seconds())
+	}
 	return identity, err
 }
 
 func authResult(ctx context.Context, err error) string {
 	var refusal *auth.Refusal
+	var unasked *auth.Unavailable
 	switch {
 	case err == nil:
 		return "admitted"
@@ -264,6 +272,8 @@ func authResult(ctx context.Context, err error) string {
 		return "refused"
 	case errors.Is(err, auth.ErrBadReply):
 		return "bad_reply"
+	case errors.As(err, &unasked):
+		return "not_asked"
 	case errors.Is(err, auth.ErrBusy):
 		return "busy"
 	case errors.Is(ctx.Err(), context.Canceled): // the client is gone
