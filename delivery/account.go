@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -16,7 +18,7 @@ type account struct {
 	after    uint64 // where it started
 	unread   uint64 // of the user then
 	replayed uint64 // of delivered, before live
-	counted  uint64 // of delivered, in the metrics
+	counted  uint64 // of delivered, flushed, and so in the metrics
 	bytes    uint64 // flushed
 
 	authTook time.Duration
@@ -104,12 +106,15 @@ func (s *session) noteFlush(bytes int) {
 	}
 }
 
+// noteDropped takes back what was held and will not be sent.
+func (s *session) noteDropped() { s.delivered = s.counted }
+
 // ended counts the end, and writes the line that says what became of this client. Its fields are in the README, in this order.
 func (s *session) ended(code int, by string, cause error) {
 	s.g.metrics.connections.WithLabelValues(stateNames[s.state], s.lineName()).Dec()
 	s.g.metrics.closed.WithLabelValues(codeLabel(code), by).Inc()
-	if s.state != live {
-		s.replayed = s.delivered
+	if s.state != live || s.replayed > s.counted {
+		s.replayed = s.counted
 	}
 	const most = 200 // bytes of what a client says of itself
 	gaps := zerolog.Arr()
@@ -124,12 +129,27 @@ func (s *session) ended(code int, by string, cause error) {
 		Str("line", s.lineName()).Str("user", s.cursor.User).Str("device", s.cursor.Device).
 		Int("code", code).Str("by", by).AnErr("cause", cause).Str("state", stateNames[s.state]).
 		Dur("lasted_ms", time.Since(s.began)).Dur("auth_ms", s.authTook).Dur("ready_ms", s.readyAt).Dur("live_ms", s.liveAt).
-		Uint64("after", s.after).Uint64("unread", s.unread).Uint64("replayed", s.replayed).Uint64("delivered", s.delivered).
+		Uint64("after", s.after).Uint64("unread", s.unread).Uint64("replayed", s.replayed).Uint64("delivered", s.counted).
 		Uint64("sent", s.sent.Load()).Uint64("acked", s.acked.Load()).Array("gaps", gaps).Uint32("renewals", s.renewals).
 		Uint64("bytes", s.bytes).Msg("closed")
 }
 
-func clip(text string, most int) string { return text[:min(len(text), most)] }
+// kept is a header without what would be held beyond so many bytes for as long as the connection lasts.
+func kept(header string) string {
+	const most = 512
+	return strings.Clone(clip(header, most))
+}
+
+// clip cuts a text to so many bytes, between characters.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
+}
 
 // size is the number of users with sessions.
 func (h *hub) size() int {

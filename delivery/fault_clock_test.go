@@ -31,7 +31,7 @@ func TestAClockThatIsSetChangesNothing(t *testing.T) {
 }
 
 // What a backend gives as a reason for a disconnect goes into a close frame, which has 123 bytes for it.
-func FuzzShorten(f *testing.F) {
+func FuzzClip(f *testing.F) {
 	for _, reason := range []string{
 		"", "logout", strings.Repeat("a", 123), strings.Repeat("a", 124), strings.Repeat("é", 62), "a" + strings.Repeat("é", 62),
 		strings.Repeat("😀", 31), "aaa" + strings.Repeat("😀", 31), strings.Repeat("\x80", 200), "\xff",
@@ -39,7 +39,7 @@ func FuzzShorten(f *testing.F) {
 		f.Add(reason)
 	}
 	f.Fuzz(func(t *testing.T, reason string) {
-		short := shorten(reason)
+		short := clip(reason, mostReason)
 		switch {
 		case len(short) > 123, !strings.HasPrefix(reason, short), len(reason) <= 123 && short != reason:
 			t.Errorf("%q became %q", reason, short)

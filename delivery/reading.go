@@ -3,8 +3,10 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 	"unicode/utf8"
 
@@ -79,8 +81,22 @@ func lost(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case isTimeout(err):
 		return fmt.Errorf("%w: nothing was heard of the client in time", errTimeout)
+	case !isOfNetwork(err): // gorilla has mostly told the client, and the socket takes no second close frame
+		return &closing{code: websocket.CloseProtocolError, reason: err.Error()}
 	}
 	return fmt.Errorf("%w: %w", errClientGone, err)
+}
+
+// isOfNetwork says whether an error of the socket is that it has ended, and not that the client broke RFC 6455.
+func isOfNetwork(err error) bool {
+	var network net.Error
+	var closed *websocket.CloseError
+	return errors.As(err, &network) || errors.As(err, &closed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // tell hands something to the writer: a frame, or new sources.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -43,9 +42,8 @@ type session struct {
 	renewed time.Time // when the client last offered a fresh token
 
 	// Owned by the writer.
-	live      bool   // live has been written
 	lastMsg   uint64 // seq of the last message read, or where the connection started
-	delivered uint64 // msg frames
+	delivered uint64 // msg frames, those that are held too
 
 	sent    atomic.Uint64 // the largest seq that the client may acknowledge
 	acked   atomic.Uint64 // the largest that it has, or that was committed when it came
@@ -252,7 +250,7 @@ func (s *session) leave() {
 
 // carry moves the cursor with the stream while nothing of the user's is outstanding.
 func (s *session) carry() {
-	if s.live && max(s.acked.Load(), s.posted.Load()) >= s.lastMsg {
+	if s.state == live && max(s.acked.Load(), s.posted.Load()) >= s.lastMsg {
 		at := s.reader.Position()
 		raise(&s.told, at)
 		if s.reset { // this client has been told, and the next need not be
@@ -267,6 +265,7 @@ func (s *session) finish(err error) {
 	var theirs *websocket.CloseError
 	switch {
 	case errors.As(err, &theirs) && theirs.Code != websocket.CloseAbnormalClosure:
+		s.release(0)
 		s.ended(theirs.Code, byClient, theirs)
 		s.line.close(nil, s.endBy)
 	case errors.Is(err, errClientGone):
@@ -274,26 +273,27 @@ func (s *session) finish(err error) {
 		s.line.close(nil, time.Now())
 	default:
 		c := closingFor(err)
+		s.release(c.code)
 		s.ended(int(c.code), byGateway, err)
-		s.release(c)
 		s.line.close(c, s.endBy)
 	}
 }
 
 // release sends what was read, and not yet sent, before the session is closed: to one who was disconnected nothing, and to nobody after
-// the end of the lease.
-func (s *session) release(c *closing) {
-	lease := s.currentLease()
-	within := !lease.end.IsZero() && lease.end.Before(s.endBy)
-	if within && !lease.over(time.Now()) && c.code != wire.CloseDisconnected && s.line.holding() > 0 {
-		_ = s.line.flush(lease.end, 0)
+// the end of the lease. Who has heard nothing yet is to hear why first, as the status of an answer may say it.
+func (s *session) release(code wire.CloseCode) {
+	lease, until := s.currentLease(), s.endBy
+	within := !lease.end.IsZero() && lease.end.Before(until)
+	if within {
+		until = lease.end
 	}
-	if within || c.code == wire.CloseDisconnected {
+	disconnected := code == wire.CloseDisconnected
+	if held := s.line.holding(); held > 0 && s.bytes > 0 && !disconnected && !lease.over(time.Now()) {
+		if s.line.flush(until, 0) == nil {
+			s.noteFlush(held)
+		}
+	}
+	if within || disconnected {
 		s.line.drop()
 	}
-}
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
 }

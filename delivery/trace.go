@@ -70,7 +70,7 @@ func (w *writer) trace(e *streams.Entry) []byte {
 		return frame
 	}
 	phase := "replay"
-	if w.live {
+	if w.state == live {
 		phase = "live"
 	}
 	_, span := w.g.tracer.Start(context.Background(), "deliver notification",

@@ -3,6 +3,7 @@ package delivery
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -61,7 +62,11 @@ func (c *socket) serve(ctx context.Context, s *session, done func()) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		s.cancel(s.writeLoop(ctx))
+		err := s.writeLoop(ctx)
+		if errors.Is(err, websocket.ErrCloseSent) { // by gorilla, in the reader's goroutine, which says in a moment why
+			<-ctx.Done()
+		}
+		s.cancel(err)
 	}()
 	go func() {
 		defer done()
@@ -124,7 +129,7 @@ func (c *socket) close(why *closing, until time.Time) {
 		_ = c.write(wire.Append(nil, wire.Goaway{Code: why.code, Reason: why.reason, RetryAfter: retry.Milliseconds()}), 0)
 	}
 	c.hold()
-	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(why.code), shorten(why.reason)), time.Time{})
+	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(why.code), clip(why.reason, mostReason)), time.Time{})
 	if c.flush(until, 0) != nil {
 		return
 	}
@@ -138,5 +143,5 @@ func (c *socket) close(why *closing, until time.Time) {
 // discardMost of what a client sends before it has heard of its end: who floods is not read for longer.
 const discardMost = 1 << 20
 
-// shorten cuts a close frame's reason to the 123 bytes of RFC 6455, 5.5.1, between characters.
-func shorten(reason string) string { return cut(reason, 123) }
+// mostReason is the bytes of a close frame's reason (RFC 6455, 5.5.1).
+const mostReason = 123

@@ -100,9 +100,6 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	if n := len(w.entries); n > 0 {
 		w.caughtUp = false
 		w.lastMsg = w.entries[n-1].Seq // the position is behind it, written or not
-		if w.live && w.oldest == 0 {
-			w.oldest = w.entries[0].Time.UnixNano()
-		}
 	}
 	if purged {
 		if err := w.writePurged(at); err != nil {
@@ -137,8 +134,7 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	if !more && cap(w.entries) > 4 {
 		w.entries = nil // … and little else
 	}
-	if at := w.reader.Position(); w.caughtUp && !w.live && at >= w.mark.Last {
-		w.live = true
+	if at := w.reader.Position(); w.caughtUp && w.state != live && at >= w.mark.Last {
 		raise(&w.sent, at)
 		return false, w.write(wire.Live{Seq: at})
 	}
@@ -179,51 +175,18 @@ func (w *writer) writeMsg(ctx context.Context, e *streams.Entry) error {
 		}
 	}
 	w.sent.Store(e.Seq) // before the client can acknowledge it
-	w.delivered++
 	frame := e.Frame
 	if w.g.tracer != nil {
 		frame = w.trace(e)
 	}
-	return w.line.write(frame, e.Seq)
-}
-
-// writeDue writes what time brings: a ping, a word of the lease's end, or the end.
-func (w *writer) writeDue() error {
-	lease := w.currentLease()
-	if lease.over(w.now) {
-		return errLeaseExpired
+	if err := w.line.write(frame, e.Seq); err != nil {
+		return err
 	}
-	if !lease.end.IsZero() && w.warned != lease && !w.now.Before(lease.warn) {
-		w.warned = lease
-		if err := w.write(wire.Expiring{In: lease.end.Sub(w.now).Milliseconds()}); err != nil {
-			return err
-		}
+	w.delivered++
+	if w.state == live && w.oldest == 0 {
+		w.oldest = e.Time.UnixNano()
 	}
-	if w.now.Before(w.ping) {
-		return nil
-	}
-	w.ping = w.now.Add(w.g.cfg.Ping)
-	ping := wire.Ping{}
-	if w.live && w.caughtUp {
-		ping.Seq = w.reader.Position()
-		raise(&w.sent, ping.Seq)
-		w.carry()
-	}
-	return w.write(ping)
-}
-
-func (w *writer) nextDue() time.Time {
-	next := w.ping
-	lease := w.currentLease()
-	if lease == w.warned {
-		lease.warn = time.Time{}
-	}
-	for _, t := range []time.Time{w.retry, lease.end, lease.warn} {
-		if !t.IsZero() && t.Before(next) {
-			next = t
-		}
-	}
-	return next
+	return nil
 }
 
 func (w *writer) writeControl(what any) error {
@@ -302,21 +265,24 @@ func (s *session) flush() error {
 	lease := s.currentLease()
 	if lease.over(now) {
 		s.line.drop()
+		s.noteDropped()
 		return errLeaseExpired
 	}
 	deadline := now.Add(s.g.cfg.WriteWithin)
 	if !lease.end.IsZero() && lease.end.Before(deadline.Add(slack)) {
 		deadline, slack = lease.end, 0
 	}
-	switch err := s.line.flush(deadline, slack); {
-	case err == nil:
+	err := s.line.flush(deadline, slack)
+	if err == nil {
 		s.noteFlush(held)
 		return nil
+	}
+	s.noteDropped()
+	switch {
 	case isTimeout(err) && lease.over(time.Now()):
 		return errLeaseExpired
 	case isTimeout(err):
 		return fmt.Errorf("%w: the client does not take what is sent", errTimeout)
-	default:
-		return fmt.Errorf("%w: %w", errClientGone, err)
 	}
+	return fmt.Errorf("%w: %w", errClientGone, err)
 }
