@@ -123,7 +123,11 @@ func (s *session) ended(code int, by string, cause error) {
 			gaps.Str(reason)
 		}
 	}
-	s.g.log.Info().
+	log := &s.g.log
+	if s.state == authenticating {
+		log = &s.g.strangerLog
+	}
+	log.Info().
 		Str("conn", s.request.Conn).Str("remote", s.request.RemoteAddr).
 		Str("origin", clip(s.request.Origin, most)).Str("user_agent", clip(s.request.UserAgent, most)).
 		Str("line", s.lineName()).Str("user", s.cursor.User).Str("device", s.cursor.Device).

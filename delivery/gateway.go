@@ -66,18 +66,20 @@ type Config struct {
 
 // Gateway serves clients. Make it with New, mount Handler, have Run going, and Drain it at the end.
 type Gateway struct {
-	cfg      Config
-	log      zerolog.Logger
-	oddLog   zerolog.Logger // of what others did wrong: a line a minute
-	authLog  zerolog.Logger // of a backend that does not answer, likewise
-	tracer   trace.Tracer   // nil: off
-	keys     atomic.Pointer[Keys]
-	hub      *hub
-	gate     *gate
-	metrics  *metrics
-	upgrader websocket.Upgrader
-	held     sync.Pool // of corks
-	frames   sync.Pool // of *bytes.Buffer, for what clients send
+	cfg     Config
+	log     zerolog.Logger
+	oddLog  zerolog.Logger // of what others did wrong: a line a minute
+	authLog zerolog.Logger // of a backend that does not answer, likewise
+
+	strangerLog zerolog.Logger // of connections that end before they are admitted: 20 lines a second, or an attack would fill the disk
+	tracer      trace.Tracer   // nil: off
+	keys        atomic.Pointer[Keys]
+	hub         *hub
+	gate        *gate
+	metrics     *metrics
+	upgrader    websocket.Upgrader
+	held        sync.Pool // of corks
+	frames      sync.Pool // of *bytes.Buffer, for what clients send
 
 	ctx   context.Context // of all sessions; its cause is why they end
 	end   context.CancelCauseFunc
@@ -106,6 +108,7 @@ func New(cfg Config) *Gateway {
 	g.trace()
 	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	g.authLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	g.strangerLog = g.log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second})
 	g.all.sessions = map[*session]struct{}{}
 	g.ctx, g.end = context.WithCancelCause(context.Background())
 	g.upgrader = websocket.Upgrader{
