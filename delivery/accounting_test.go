@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// crowded are live clients of one user whose sockets are full, and for whom more waits. Each message is a write of its own.
+// crowded are live clients of one user whose sockets are full, and for whom more waits. Each message is a write of its own. The gateway is
+// to have patience with them, as a slow machine takes long to publish all.
 func crowded(t *testing.T, n *node, clients, messages int) (all []*peer) {
 	t.Helper()
 	for i := range clients {
@@ -33,9 +35,9 @@ func crowded(t *testing.T, n *node, clients, messages int) (all []*peer) {
 // a bad network. What they count as delivered, the client has.
 func TestWhoBreaksTheProtocolWithMuchOnTheWayIsTold(t *testing.T) {
 	t.Parallel()
-	const clients = 6
+	const clients = 3
 	log := &journal{}
-	n := newTown(t, func(c *nodeConfig) { c.log, c.delivery.WriteWithin = log, patience })
+	n := newTown(t, func(c *nodeConfig) { c.log, c.delivery.WriteWithin, c.delivery.Ping = log, time.Minute, time.Minute })
 	n.shows(t, map[string]float64{
 		`tidings_connections_closed_total{by="gateway",code="1002"}`: 0,
 		`tidings_connections_closed_total{by="gateway",code="1007"}`: 0,
@@ -78,7 +80,7 @@ func TestWhoBreaksTheProtocolWithMuchOnTheWayIsTold(t *testing.T) {
 func TestLatencyIsOfEachWriteToASlowClient(t *testing.T) {
 	t.Parallel()
 	const messages = 150
-	n := newTown(t, func(c *nodeConfig) { c.delivery.WriteWithin = patience })
+	n := newTown(t, func(c *nodeConfig) { c.delivery.WriteWithin, c.delivery.Ping = time.Minute, time.Minute })
 	slow := crowded(t, n, 1, messages)[0]
 	for range messages {
 		expect[wire.Msg](slow)
