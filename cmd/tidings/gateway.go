@@ -113,6 +113,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	parts.Go(func() error { return cursors.Run(life) })
 	parts.Go(func() error { return streams.NewJanitor(stream, log).Run(life) })
 	parts.Go(func() error { return gateway.Run(life) })
+	parts.Go(func() error { return giveCollectorRoom(life) })
 	ready := []<-chan struct{}{tail.Ready(), gateway.Ready()}
 	if o.dev {
 		responder := auth.NewResponder(nc, auth.TokenIsUser("all"), auth.ResponderConfig{Subject: o.authSubject, Logger: log})
