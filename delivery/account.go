@@ -154,10 +154,3 @@ func clip(text string, most int) string {
 	}
 	return text[:most]
 }
-
-// size is the number of users with sessions.
-func (h *hub) size() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.users)
-}

@@ -53,23 +53,21 @@ func (g *Gateway) passedOn(r *http.Request) bool {
 		return false
 	}
 	a, ok := parseAddress(r.RemoteAddr)
-	return ok && (a.IsLoopback() || a.IsPrivate()) && !g.trusts(a)
+	return ok && (a.IsLoopback() || a.IsPrivate()) && !trusted(g.gate.limits.TrustedProxies, r.RemoteAddr)
 }
 
-func (g *Gateway) trusts(a netip.Addr) bool {
-	return slices.ContainsFunc(g.gate.limits.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+// trusted says whether an address is that of one of the proxies.
+func trusted(proxies []netip.Prefix, address string) bool {
+	a, ok := parseAddress(address)
+	return ok && slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // clientAddress goes from the peer along X-Forwarded-For, from right to left, as long as each is a trusted proxy: only those are believed what
 // they have added. The client is the first who is none, or the last before what cannot be read.
 func clientAddress(peer string, forwarded []string, proxies []netip.Prefix) string {
-	trusted := func(address string) bool {
-		a, ok := parseAddress(address)
-		return ok && slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
 	for i := len(forwarded) - 1; i >= 0; i-- {
 		for rest, more := forwarded[i], true; more; {
-			if !trusted(peer) {
+			if !trusted(proxies, peer) {
 				return peer
 			}
 			comma := strings.LastIndexByte(rest, ',')

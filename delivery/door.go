@@ -3,10 +3,8 @@ package delivery
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -32,7 +30,7 @@ type door struct {
 // one address, unless it is a trusted proxy's, as many as limits allow connections, and unauthenticated ones on top for other requests.
 func NewListener(l net.Listener, limits Limits, most int, log zerolog.Logger) net.Listener {
 	d := &door{Listener: l, most: most, proxies: limits.TrustedProxies, of: map[netip.Addr]int{}}
-	d.log = log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	d.log = seldom(log)
 	if limits.ConnectionsPerAddress > 0 && limits.UnauthenticatedPerAddress > 0 {
 		d.perAddress = limits.ConnectionsPerAddress + limits.UnauthenticatedPerAddress
 	}
@@ -65,9 +63,7 @@ func (d *door) Accept() (net.Conn, error) {
 
 func (d *door) enter(conn *net.TCPConn) *guest {
 	remote := conn.RemoteAddr().String()
-	own, _ := parseAddress(remote)
-	proxy := slices.ContainsFunc(d.proxies, func(p netip.Prefix) bool { return p.Contains(own) })
-	a := addressOf(remote)
+	proxy, a := trusted(d.proxies, remote), addressOf(remote)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {

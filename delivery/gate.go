@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/rs/zerolog"
@@ -42,7 +41,7 @@ func newGate(limits Limits, log zerolog.Logger) *gate {
 		publications: newBuckets[[sha256.Size]byte](limits.PublishRate), refused: map[string]*refusals{}, of: map[netip.Addr]count{},
 	}
 	for kind := range limitReasons {
-		g.refused[kind] = &refusals{log: log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})}
+		g.refused[kind] = &refusals{log: seldom(log)}
 	}
 	return g
 }

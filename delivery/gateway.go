@@ -106,8 +106,8 @@ func New(cfg Config) *Gateway {
 	g.metrics.watchDoor(cfg.Listener)
 	g.cfg.Auth = countedAuth{cfg.Auth, g.metrics}
 	g.trace()
-	g.oddLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
-	g.authLog = g.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	g.oddLog = seldom(g.log)
+	g.authLog = seldom(g.log)
 	g.strangerLog = g.log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second})
 	g.all.sessions = map[*session]struct{}{}
 	g.ctx, g.end = context.WithCancelCause(context.Background())
@@ -119,6 +119,11 @@ func New(cfg Config) *Gateway {
 		CheckOrigin:      g.allowed,
 	}
 	return g
+}
+
+// seldom is a log with a line a minute.
+func seldom(log zerolog.Logger) zerolog.Logger {
+	return log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 }
 
 // Encode is how a Tail must keep messages for a Gateway: as msg frames.

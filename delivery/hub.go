@@ -78,6 +78,13 @@ func (h *hub) count(id streams.CursorID) (n int) {
 	return n
 }
 
+// size is the number of users with sessions.
+func (h *hub) size() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.users)
+}
+
 // disconnect ends the user's sessions, also those that are authenticating, and returns how many there were.
 func (h *hub) disconnect(d disconnect) (closed int) {
 	h.mu.Lock()

@@ -135,17 +135,7 @@ func TestGatewayHurriesWhileNATSIsAway(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("waits for 10 s; set TIDINGS_LONG=1")
 	}
-	streamstest.BesideOthers(t)
-	server := streamstest.RunProcess(t)
-	proxy := streamstest.RunProxy(t, server.URL())
-	g := runGateway(t, "--nats", proxy.URL(), "--drain", "1h", "--commit-interval", "1h", "--ping", "10m")
-	w := newTown(t, server.URL())
-	users := many("quiet", 2)
-	clients, leave := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}})
-	w.live(clients...)
-	w.uncommitted(users, clients)
-	w.flush(clients...)
-	leave()
+	g, proxy, _, _ := leftUncommitted(t, 2, "--drain", "1h")
 	proxy.Stall()
 	g.signal(syscall.SIGTERM)
 	ready(t, g.admin(), "draining")
@@ -156,17 +146,7 @@ func TestGatewayHurriesWhileNATSIsAway(t *testing.T) {
 
 // The third signal is not waited for.
 func TestGatewayEndsAtOnce(t *testing.T) {
-	streamstest.BesideOthers(t)
-	server := streamstest.RunProcess(t)
-	proxy := streamstest.RunProxy(t, server.URL())
-	g := runGateway(t, "--nats", proxy.URL(), "--drain", "1h", "--commit-interval", "1h", "--ping", "10m")
-	w := newTown(t, server.URL())
-	users := many("quiet", 2)
-	clients, leave := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}})
-	w.live(clients...)
-	w.uncommitted(users, clients)
-	w.flush(clients...)
-	leave()
+	g, proxy, _, _ := leftUncommitted(t, 2, "--drain", "1h")
 	proxy.Stall() // now there is something to commit, and nobody who answers
 	streamstest.Eventually(t, longer, func() error {
 		_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended

@@ -142,25 +142,32 @@ func TestGatewayTerminatedWhileNATSIsAway(t *testing.T) {
 	w.passes()
 }
 
-// Nothing is committed before the Tail has seen the stream over the present connection. It does so for a gateway that ends, too.
-func TestGatewayTerminatedAsNATSComesBack(t *testing.T) {
+// leftUncommitted is a gateway with these flags, its way to NATS, and clients who have acknowledged and gone; nothing of it is committed.
+func leftUncommitted(t *testing.T, n int, args ...string) (g *gateway, proxy *streamstest.Proxy, w *town, committed func()) {
+	t.Helper()
 	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
-	proxy := streamstest.RunProxy(t, server.URL())
-	g := runGateway(t, "--nats", proxy.URL(), "--commit-interval", "1h", "--ping", "10m")
-	w := newTown(t, server.URL())
-	users := many("quiet", 5)
+	proxy = streamstest.RunProxy(t, server.URL())
+	g = runGateway(t, append([]string{"--nats", proxy.URL(), "--commit-interval", "1h", "--ping", "10m"}, args...)...)
+	w = newTown(t, server.URL())
+	users := many("quiet", n)
 	clients, leave := w.clients(users, verify.ClientConfig{URLs: []string{g.url()}})
 	w.live(clients...)
 	w.uncommitted(users, clients)
 	w.flush(clients...)
 	leave()
+	return g, proxy, w, func() { w.committed(users, clients) }
+}
+
+// Nothing is committed before the Tail has seen the stream over the present connection. It does so for a gateway that ends, too.
+func TestGatewayTerminatedAsNATSComesBack(t *testing.T) {
+	g, proxy, w, committed := leftUncommitted(t, 5)
 	proxy.Cut()
 	proxy.Restore()
 	if code := g.terminate(45 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	w.committed(users, clients)
+	committed()
 	w.passes()
 }
 

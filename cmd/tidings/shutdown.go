@@ -48,6 +48,16 @@ func (h *hurry) stop() {
 	<-h.stopped
 }
 
+// within is a context of so long a time or, once there is no more, of so much from then on.
+func (h *hurry) within(patient, hurried time.Duration) (ctx context.Context, cancel func()) {
+	ctx, over := context.WithTimeout(context.Background(), patient)
+	unless := context.AfterFunc(h, func() { time.AfterFunc(hurried, over) })
+	return ctx, func() {
+		unless()
+		over()
+	}
+}
+
 // goodbyes is how long clients have to take theirs, and requests to be answered, when somebody is in a hurry.
 const goodbyes = 2 * time.Second
 
@@ -63,17 +73,13 @@ func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, curso
 		case <-hurry.Done():
 		}
 	}
-	draining, drained := context.WithTimeout(context.Background(), o.drain)
-	defer drained()
-	patient := context.AfterFunc(hurry, func() { time.AfterFunc(goodbyes, drained) })
-	defer patient()
+	draining, cancel := hurry.within(o.drain, goodbyes)
+	defer cancel()
 	left := gateway.Drain(draining, hurry.Done()) // sessions end while their goodbyes can still be sent
 	_ = front.Shutdown(draining)
 	err := parts() // nothing moves a cursor any more …
-	committing, cancel := context.WithTimeout(context.Background(), o.drain)
+	committing, cancel := hurry.within(o.drain, hurried)
 	defer cancel()
-	patiently := context.AfterFunc(hurry, func() { time.AfterFunc(hurried, cancel) })
-	defer patiently()
 	if flushed := cursors.Flush(committing); flushed != nil { // … and now they are committed
 		flushed = fmt.Errorf("not all positions were committed, clients will see repeats: %w", flushed)
 		err = errors.Join(err, flushed)

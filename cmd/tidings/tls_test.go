@@ -80,20 +80,10 @@ func TestCertificateIsReadAgainBeforeNATSIsThere(t *testing.T) {
 	pointTo(t, current, "one")
 	g := launchGateway(t, "TIDINGS_API_KEY=first-key-0123456789", "--nats", fmt.Sprintf("nats://127.0.0.1:%d", streamstest.FreePort(t)),
 		"--tls-cert", filepath.Join(current, "tls.crt"), "--tls-key", filepath.Join(current, "tls.key"))
-	shows := func(want string) {
-		t.Helper()
-		streamstest.Eventually(t, longer, func() error {
-			name, _, err := g.shown(&tls.Config{})
-			if err == nil && name != want {
-				err = fmt.Errorf("clients are shown %q", name)
-			}
-			return err
-		})
-	}
-	shows("one")
+	g.shows("one")
 	pointTo(t, current, "two")
 	g.signal(syscall.SIGHUP)
-	shows("two")
+	g.shows("two")
 	if !g.logged("other keys in TIDINGS_API_KEY need a restart") {
 		t.Error("it does not say that keys of a variable stay")
 	}
@@ -122,6 +112,18 @@ func (g *gateway) shown(cfg *tls.Config) (name, protocol string, err error) {
 	defer conn.Close()
 	state := conn.ConnectionState()
 	return state.PeerCertificates[0].Subject.CommonName, state.NegotiatedProtocol, nil
+}
+
+// shows waits until clients are shown the certificate with that name.
+func (g *gateway) shows(want string) {
+	g.t.Helper()
+	streamstest.Eventually(g.t, longer, func() error {
+		name, _, err := g.shown(&tls.Config{})
+		if err == nil && name != want {
+			err = fmt.Errorf("clients are shown %q", name)
+		}
+		return err
+	})
 }
 
 // A certificate is changed without a restart, and those who are connected stay. What is no pair changes nothing.
@@ -188,16 +190,6 @@ func TestTLS(t *testing.T) {
 	say(`{"type":"auth","token":"alice"}`)
 	said("live")
 
-	showsNow := func(want string) {
-		t.Helper()
-		streamstest.Eventually(t, longer, func() error {
-			name, _, err := g.shown(&tls.Config{})
-			if err == nil && name != want {
-				err = fmt.Errorf("clients are shown %q", name)
-			}
-			return err
-		})
-	}
 	pointTo(t, current, "mixed")
 	streamstest.Eventually(t, longer, func() error {
 		if !g.logged("the certificate cannot be used, what was read before stays good") {
@@ -205,7 +197,7 @@ func TestTLS(t *testing.T) {
 		}
 		return nil
 	})
-	showsNow("one")
+	g.shows("one")
 	_, text, err := get(g.admin() + "/metrics")
 	expires := regexp.MustCompile(`(?m)^tidings_certificate_expires_timestamp_seconds (\S+)$`).FindStringSubmatch(text)
 	if err != nil || expires == nil || !strings.Contains(text, "\ntidings_reload_failures_total 1\n") {
@@ -216,12 +208,12 @@ func TestTLS(t *testing.T) {
 		t.Errorf("by the metric the certificate ends in %s (%v)", in, err)
 	}
 	pointTo(t, current, "two")
-	showsNow("two")
+	g.shows("two")
 	if !g.logged("expires soon") {
 		t.Error("a certificate for 10 days is not warned of")
 	}
 	pointTo(t, current, "one")
-	showsNow("one")
+	g.shows("one")
 
 	say(`{"type":"ack","seq":1000000}`)
 	said("error")

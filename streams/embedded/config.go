@@ -45,6 +45,8 @@ type Config struct {
 // until the next start, while a reached limit only refuses publishes. On a small disk it takes at most half of what is free.
 const storeReserve = 1 << 30
 
+func reserve(total uint64) uint64 { return max(storeReserve, total/20) }
+
 func (c Config) withDefaults() (Config, error) {
 	if c.Dir == "" {
 		return c, errors.New("no data directory given (use --data)")
@@ -108,8 +110,7 @@ func (c Config) maxStore(held holding, free, total uint64) int64 {
 	if c.MaxStore > 0 || total == 0 {
 		return c.MaxStore
 	}
-	reserve := min(max(storeReserve, total/20), free/2)
-	return max(held.bytes+int64(free-reserve), 1<<20)
+	return max(held.bytes+int64(free-min(reserve(total), free/2)), 1<<20)
 }
 
 // options of the server. Whatever is not named here has the server's default: no monitoring port, no TLS, no cluster,

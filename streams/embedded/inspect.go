@@ -57,6 +57,6 @@ func Inspect(dir string) (in Inspection, err error) {
 	if in.Free, in.Total, err = diskSpace(there); err != nil {
 		return in, nil
 	}
-	in.Reserve = max(storeReserve, in.Total/20)
+	in.Reserve = reserve(in.Total)
 	return in, nil
 }
