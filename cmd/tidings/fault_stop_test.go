@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +62,18 @@ func (w *town) committed(users []string, clients []*verify.Client) {
 			return fmt.Errorf("%d of %d positions are not what was acknowledged, such as: %s", wrong, len(users), example)
 		}
 		return nil
+	})
+}
+
+// hasMoved waits until the gateway knows of so many commits: the stream has them before it is told.
+func (g *gateway) hasMoved(n int) {
+	g.t.Helper()
+	streamstest.Eventually(g.t, longer, func() error {
+		_, text, err := get(g.admin() + "/metrics")
+		if err == nil && !strings.Contains(text, fmt.Sprintf("\ntidings_commits_total{result=\"moved\"} %d\n", n)) {
+			err = fmt.Errorf("it does not know of %d commits", n)
+		}
+		return err
 	})
 }
 
@@ -132,6 +145,7 @@ func TestGatewayTerminatedWhileNATSIsAway(t *testing.T) {
 	g.start()
 	w.live(clients...)
 	w.committed(users, clients)
+	g.hasMoved(len(users)) // what it was not told it would ask for again
 	leave()
 	proxy.Stall()
 	if code := g.terminate(longer); code != 0 {
