@@ -94,6 +94,47 @@ func TestGapWhereAnImmortalMessagePinsTheStream(t *testing.T) {
 	}
 }
 
+// The word of a gap can be lost with its connection, and nothing follows it that would be acknowledged.
+func TestAGapIsToldUntilItWasHeard(t *testing.T) {
+	t.Parallel()
+	var log journal
+	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge, c.log = 2*time.Second, &log })
+	first, last := n.to(t, "alice", "1"), n.to(t, "alice", "2")
+	for range 3 { // or the position need not be carried
+		last = n.to(t, "zoe", "x")
+	}
+	p, _ := n.enter(t, wire.Auth{Token: "alice"})
+	await[wire.Live](p)
+	p.send(wire.Ack{Seq: first})
+	n.committed(t, cursorOf("alice"), first, 1)
+	_ = p.ws.Close()
+	n.firstIs(t, last+1)
+
+	gone := 1
+	told := func() *peer {
+		t.Helper()
+		streamstest.Eventually(t, patience, func() error { // whoever leaves may carry the position with him
+			if n := len(log.saying(`"message":"closed"`)); n != gone {
+				return fmt.Errorf("%d have gone, not %d", n, gone)
+			}
+			return nil
+		})
+		gone++
+		p, ready := n.enter(t, wire.Auth{Token: "alice"})
+		if gap := expect[wire.Gap](p); gap != (wire.Gap{After: first, Reason: wire.GapExpired}) || ready.After != first {
+			t.Errorf("%+v behind %+v", gap, ready)
+		}
+		expect[wire.Live](p)
+		return p
+	}
+	_ = told().ws.Close()
+	p = told()
+	p.send(wire.Pong{})
+	_ = p.ws.Close()
+	n.committed(t, cursorOf("alice"), last, 0)
+	n.live(t, "alice")
+}
+
 func TestGapWhereTheUsersSubjectRanOverItsLimit(t *testing.T) {
 	n := newTown(t, func(c *nodeConfig) { c.stream.MaxMsgsPerSubject = 5 })
 	p, _ := n.live(t, "alice")

@@ -23,7 +23,10 @@ func (c *socket) readLoop(ctx context.Context, s *session) error {
 			return err
 		}
 		switch f := frame.(type) {
+		case wire.Pong:
+			s.owed.Store(false)
 		case wire.Ack:
+			s.owed.Store(false)
 			if f.Seq > s.sent.Load() {
 				err = s.tell(ctx, wire.Error{Code: wire.ErrorBadAck, Message: fmt.Sprintf("%d lies beyond what was sent", f.Seq)})
 			} else if raise(&s.acked, f.Seq) {

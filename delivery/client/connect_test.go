@@ -89,6 +89,7 @@ func TestConnects(t *testing.T) {
 			t.Fatalf("auth = %+v", auth)
 		}
 		p.send(wire.Gap{After: 41, Next: 97, Reason: wire.GapExpired})
+		next[wire.Pong](p) // that it was heard
 		topic := wire.Msg{Seq: 97, ID: "a", Kind: "k", Time: time.Now().UTC(), Topic: "releases", DataB64: []byte{0xff}}
 		p.send(topic, wire.Live{Seq: 105}, msg(106), wire.Acked{Seq: 106, Unread: 2})
 		p.sendRaw(1, `{"type":"poke","seq":"x"}`)
