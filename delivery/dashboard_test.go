@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/pb33f/go-yaml"
+	"github.com/rs/zerolog"
 
+	"github.com/tidings-io/tidings/delivery"
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
@@ -119,6 +121,7 @@ func TestDashboardAndAlertsNameWhatIsThere(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, streamstest.Run(t).URL(), func(c *nodeConfig) {
 		c.delivery.CertificateExpires, c.delivery.ReloadFailures = time.Now, func() uint64 { return 0 }
+		c.delivery.Listener = delivery.NewListener(nil, delivery.Limits{}, 0, zerolog.Nop())
 	})
 	text := exposition(t, n.gateway)
 	e := exposes(t, text)
