@@ -63,7 +63,9 @@ func TestMessagesInFlightOnALostConnectionAreNotMissed(t *testing.T) {
 func TestMoreUsersThanNATSAllowsConsumersByDefault(t *testing.T) {
 	t.Parallel()
 	limit, users := streamstest.Either(100, 1000), streamstest.Either(150, 1500)
-	n := newNode(t, streamstest.Run(t, streamstest.WithDefaultMaxConsumers(limit)).URL())
+	n := newNode(t, streamstest.Run(t, streamstest.WithDefaultMaxConsumers(limit)).URL(), func(c *nodeConfig) {
+		c.delivery.Ping = time.Hour // which these clients would not answer, were they slow to come
+	})
 	n.answer(t, tokenIsUser)
 	var g errgroup.Group
 	g.SetLimit(64)
