@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"testing"
@@ -17,19 +18,22 @@ func TestHostileFramesWithoutEnd(t *testing.T) {
 		c.delivery.Ping, c.delivery.PongWithin, c.delivery.WriteWithin = 150*time.Millisecond, 150*time.Millisecond, 300*time.Millisecond
 	})
 	empty := strings.Repeat(string(frame(0x00, nil)), 64)
-	for name, c := range map[string]struct{ first, forever string }{
-		"silence":                         {"", ""},
-		"half a head":                     {"\x81", ""},
-		"half a length":                   {"\x81\xff\x00\x00", ""},
-		"half a mask":                     {"\x81\x81ma", ""},
-		"a length, and nothing of it":     {string(announced(0x81, 100)), ""},
-		"a length, and half of it":        {string(announced(0x81, 10<<10)) + strings.Repeat("x", 5<<10), ""},
-		"a control frame, and half of it": {string(announced(0x89, 100)) + "x", ""},
-		"a fragment, and no more":         {string(frame(0x01, []byte("{"))), ""},
-		"empty fragments":                 {string(frame(0x01, nil)), empty},
-		"empty fragments and pings":       {string(frame(0x01, nil)), empty + string(frame(0x89, nil))},
-		"pings":                           {"", string(frame(0x89, []byte("x")))},
-		"pongs":                           {"", string(frame(0x8a, nil))},
+	for name, c := range map[string]struct {
+		first, forever string
+		stranger       int // how one ends who has not authenticated; 0: as others
+	}{
+		"silence":                         {"", "", 0},
+		"half a head":                     {"\x81", "", 0},
+		"half a length":                   {"\x81\xff\x00\x00", "", 0},
+		"half a mask":                     {"\x81\x81ma", "", 0},
+		"a length, and nothing of it":     {string(announced(0x81, 100)), "", 0},
+		"a length, and half of it":        {string(announced(0x81, 10<<10)) + strings.Repeat("x", 5<<10), "", 0},
+		"a control frame, and half of it": {string(announced(0x89, 100)) + "x", "", 0},
+		"a fragment, and no more":         {string(frame(0x01, []byte("{"))), "", 0},
+		"empty fragments":                 {string(frame(0x01, nil)), empty, 0},
+		"empty fragments and pings":       {string(frame(0x01, nil)), empty + string(frame(0x89, nil)), 4400},
+		"pings":                           {"", string(frame(0x89, []byte("x"))), 4400},
+		"pongs":                           {"", string(frame(0x8a, nil)), 4400},
 	} {
 		for _, token := range []string{"", "alice"} {
 			t.Run(name+" of "+token, func(t *testing.T) {
@@ -46,8 +50,12 @@ func TestHostileFramesWithoutEnd(t *testing.T) {
 						}
 					}
 				}()
-				if code, _, err := s.ends(); code != 4508 || err != nil {
-					t.Errorf("ended with %d (%v), want 4508", code, err)
+				want := 4508
+				if token == "" {
+					want = cmp.Or(c.stranger, want)
+				}
+				if code, _, err := s.ends(); code != want || err != nil {
+					t.Errorf("ended with %d (%v), want %d", code, err, want)
 				}
 				_ = s.conn.Close()
 			})

@@ -84,6 +84,8 @@ func lost(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case isTimeout(err):
 		return fmt.Errorf("%w: nothing was heard of the client in time", errTimeout)
+	case errors.As(err, new(*closing)):
+		return err
 	case !isOfNetwork(err): // gorilla has mostly told the client, and the socket takes no second close frame
 		return &closing{code: websocket.CloseProtocolError, reason: err.Error()}
 	}

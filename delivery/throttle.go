@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/tidings-io/tidings/delivery/wire"
 )
 
 // frameCosts is what a frame counts for beside its bytes: it takes us longer to handle than to read.
@@ -59,24 +61,38 @@ func (c *cork) Read(p []byte) (int, error) {
 
 // throttle bounds how fast the client is read, until the session is over. Before it is admitted it has a token to send, and a few frames.
 func (c *socket) throttle(g *Gateway, over <-chan struct{}) {
-	if g.gate.limits.SendRate <= 0 {
-		return
+	if g.gate.limits.SendRate > 0 {
+		c.pace.over = over
+		c.pace.bucket = rate.NewLimiter(rate.Limit(g.gate.limits.SendRate), int(2*max(g.cfg.MaxFrame, readAtOnce)))
 	}
-	c.pace.over = over
-	c.pace.bucket = rate.NewLimiter(rate.Limit(g.gate.limits.SendRate), int(2*max(g.cfg.MaxFrame, readAtOnce)))
 	pong := c.ws.PingHandler()
 	c.ws.SetPingHandler(func(data string) error {
-		c.pace.charge(frameCosts)
+		if err := c.control(); err != nil {
+			return err
+		}
 		return pong(data)
 	})
-	c.ws.SetPongHandler(func(string) error {
-		c.pace.charge(frameCosts)
+	c.ws.SetPongHandler(func(string) error { return c.control() })
+}
+
+// controlsBeforeAuth is how many pings and pongs are heard from a client before it has authenticated, for which it has seconds.
+const controlsBeforeAuth = 16
+
+// control counts a ping or a pong.
+func (c *socket) control() error {
+	c.pace.charge(frameCosts)
+	if c.trusted {
 		return nil
-	})
+	}
+	if c.controls++; c.controls > controlsBeforeAuth {
+		return &closing{code: wire.CloseBadFrame, reason: "send auth, and no more pings before"}
+	}
+	return nil
 }
 
 // trust lets an admitted client send a burst, for which it has yet to gather: or who comes again and again would have one each time.
 func (c *socket) trust(g *Gateway) {
+	c.trusted = true
 	if c.pace.bucket != nil {
 		c.pace.bucket.SetBurst(max(10*g.gate.limits.SendRate, c.pace.bucket.Burst()))
 	}

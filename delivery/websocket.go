@@ -17,9 +17,11 @@ import (
 // socket is the line to a client that speaks tidings.v1 over a WebSocket.
 type socket struct {
 	*cork
-	ws      *websocket.Conn
-	offered bool // the client named subprotocols
-	cookie  string
+	ws       *websocket.Conn
+	offered  bool  // the client named subprotocols
+	trusted  bool  // it has authenticated
+	controls uint8 // pings and pongs that came before
+	cookie   string
 }
 
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
