@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -15,15 +16,19 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// sendPath is where a ServeSockets is told to write.
-const sendPath = "/send"
+// A ServeSockets is told at sendPath to write what it makes itself, and relays what is sent to it over a WebSocket at relayPath.
+const (
+	sendPath  = "/send"
+	relayPath = "/relay"
+)
 
-// sockets is a bare WebSocket server: it greets clients as a gateway does, and writes what it is told to.
+// sockets is a bare WebSocket server: it greets clients as a gateway does, takes their tokens for names, and writes what it is told to.
 type sockets struct {
 	upgrader websocket.Upgrader
 
 	mu    sync.Mutex // held while it writes
 	conns []*websocket.Conn
+	named map[string]*websocket.Conn // the last of each name
 	round int
 	seq   uint64
 }
@@ -31,10 +36,14 @@ type sockets struct {
 // ServeSockets is the other floor: msg frames of the size that a gateway's have, written to one connection after the other, from
 // nowhere. It is the least that delivering costs. It serves until ctx is done.
 func ServeSockets(ctx context.Context, listener net.Listener) error {
-	s := &sockets{upgrader: websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, Subprotocols: []string{wire.Subprotocol}}}
+	s := &sockets{
+		upgrader: websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, Subprotocols: []string{wire.Subprotocol}},
+		named:    map[string]*websocket.Conn{},
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc(wire.Path, s.serve)
 	mux.HandleFunc(sendPath, s.send)
+	mux.HandleFunc(relayPath, s.relay)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
@@ -56,11 +65,18 @@ func (s *sockets) serve(w http.ResponseWriter, r *http.Request) {
 	if !write(wire.Hello{Protocol: wire.Subprotocol}) {
 		return
 	}
-	if _, _, err := ws.ReadMessage(); err != nil { // auth
+	_, data, err := ws.ReadMessage()
+	if err != nil {
+		return
+	}
+	frame, err := wire.Decode(data)
+	first, ok := frame.(wire.Auth)
+	if err != nil || !ok {
 		return
 	}
 	s.mu.Lock()
 	s.conns = append(s.conns, ws)
+	s.named[first.Token] = ws
 	admitted := write(wire.Ready{Epoch: "floor", After: s.seq}) && write(wire.Live{Seq: s.seq})
 	s.mu.Unlock()
 	for admitted {
@@ -90,11 +106,7 @@ func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
 	for range rounds {
 		s.round++
 		for i, ws := range s.conns {
-			if perSecond > 0 {
-				if wait := time.Until(began.Add(time.Duration(float64(sent) / perSecond * float64(time.Second)))); wait > 0 {
-					time.Sleep(wait)
-				}
-			}
+			pace(began, sent, perSecond)
 			if !fanout || i == 0 {
 				s.seq++
 				now := time.Now()
@@ -104,5 +116,29 @@ func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
 			_ = ws.WriteMessage(websocket.TextMessage, frame) // one that is leaving; what others lack is counted
 			sent++
 		}
+	}
+}
+
+// relay writes each message that a publisher sends to the client whose name stands in its first line.
+func (s *sockets) relay(w http.ResponseWriter, r *http.Request) {
+	publisher, err := s.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer publisher.Close()
+	var frame []byte
+	for {
+		_, data, err := publisher.ReadMessage()
+		if err != nil {
+			return
+		}
+		name, message, _ := bytes.Cut(data, []byte("\n"))
+		s.mu.Lock()
+		if ws := s.named[string(name)]; ws != nil {
+			s.seq++
+			frame = wire.AppendMsg(frame[:0], wire.Payload{Seq: s.seq, Time: time.Now(), Data: message})
+			_ = ws.WriteMessage(websocket.TextMessage, frame)
+		}
+		s.mu.Unlock()
 	}
 }

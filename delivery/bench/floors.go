@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats.go"
 )
 
@@ -79,6 +80,7 @@ func askCounted(ctx context.Context, nc *nats.Conn, what []byte) (has counted, e
 type floorSite struct {
 	*fleet
 	server *Server
+	rounds int // that were relayed
 }
 
 func (b *bench) openSockets(ctx context.Context, users int) (*floorSite, error) {
@@ -87,7 +89,7 @@ func (b *bench) openSockets(ctx context.Context, users int) (*floorSite, error) 
 		return nil, err
 	}
 	id := newID()
-	s := &floorSite{newFleet(server.URL, id, names(id, users)), server}
+	s := &floorSite{fleet: newFleet(server.URL, id, names(id, users)), server: server}
 	s.timed = true
 	if _, err := s.connect(ctx, users); err != nil {
 		s.close()
@@ -120,6 +122,28 @@ func (s *floorSite) tell(ctx context.Context, rounds int, perSecond float64, fan
 	if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
 		return fmt.Errorf("the sockets' floor: %s: %s: %w", response.Status, text, err)
 	}
+	return nil
+}
+
+// relay sends it so many rounds, as one publisher that has a message for each user.
+func (s *floorSite) relay(ctx context.Context, rounds int, perSecond float64) error {
+	ws, _, err := websocket.DefaultDialer.DialContext(ctx, s.server.URL+relayPath, nil)
+	if err != nil {
+		return fmt.Errorf("the sockets' floor: %w", err)
+	}
+	defer ws.Close()
+	message := newMessage(s.id)
+	var data []byte
+	began := time.Now()
+	for i := range rounds * len(s.clients) {
+		pace(began, i, perSecond)
+		data = append(append(data[:0], s.clients[i%len(s.clients)].user...), '\n')
+		stamp(message, s.rounds+1+i/len(s.clients), time.Now())
+		if err := ws.WriteMessage(websocket.TextMessage, append(data, message...)); err != nil {
+			return fmt.Errorf("the sockets' floor: %w", err)
+		}
+	}
+	s.rounds += rounds
 	return nil
 }
 

@@ -36,11 +36,7 @@ func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond fl
 	message := newMessage(m.id)
 	began := time.Now()
 	for i := range rounds * len(m.subjects) {
-		if perSecond > 0 {
-			if wait := time.Until(began.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))); wait > 0 {
-				time.Sleep(wait)
-			}
-		}
+		pace(began, i, perSecond)
 		if err := errors.Join(ctx.Err(), p.room(ctx)); err != nil {
 			return err
 		}
@@ -57,6 +53,13 @@ func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond fl
 	}
 	m.stored = append(m.stored, p.stored...)
 	return p.failure()
+}
+
+// pace waits until it is the turn of the i-th message, from 0, since the first; 0 a second: at once.
+func pace(began time.Time, i int, perSecond float64) {
+	if perSecond > 0 {
+		time.Sleep(time.Until(began.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))))
+	}
 }
 
 // publisher bounds what is published and not yet acknowledged.

@@ -70,7 +70,7 @@ func hostile(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// siegeFloor is the same at a ServeSockets.
+// siegeFloor is the same at a ServeSockets, to which a publisher sends the messages.
 func (b *bench) siegeFloor(ctx context.Context, g siege) (o endured, err error) {
 	b.step("the sockets' floor: connecting %s users", comma(g.users))
 	s, err := b.openSockets(ctx, g.users)
@@ -78,7 +78,7 @@ func (b *bench) siegeFloor(ctx context.Context, g siege) (o endured, err error) 
 		return o, err
 	}
 	defer s.close()
-	send := func(rounds int) error { return s.tell(ctx, rounds, g.perSecond, false) }
+	send := func(rounds int) error { return s.relay(ctx, rounds, g.perSecond) }
 	o, err = b.besiege(ctx, g, s.server, s.fleet, send, func() {})
 	if err != nil {
 		return o, err
