@@ -82,7 +82,6 @@ func (s *session) noteGap(reason string) {
 		}
 	}
 	s.g.metrics.gaps.WithLabelValues(reason).Inc()
-	s.owed.Store(true)
 }
 
 // noteFlush counts what was sent. One look at the clock for each write, and not for each message, is what that is worth.

@@ -95,7 +95,6 @@ func (e *events) write(frame []byte, position uint64) error {
 	kind, _, _ := bytes.Cut(frame[len(lead):], []byte{'"'})
 	ping := string(kind) == "ping"
 	if ping {
-		e.s.owed.Store(false) // nobody answers here, but the connection has lasted
 		e.held = append(e.held, ": ping\n"...)
 	} else {
 		e.held = fmt.Appendf(e.held, "event: %s\n", kind)

@@ -17,7 +17,7 @@ import (
 
 // hears has a user connect, and again where the gateway asks for that. It is an error where nothing was said of a message.
 func (n *node) hears(t *testing.T, user string, seq uint64) error {
-	for {
+	for late := time.Now().Add(patience); time.Now().Before(late); {
 		p := n.dial(t)
 		var frames []wire.Frame
 		for told := false; ; {
@@ -34,7 +34,7 @@ func (n *node) hears(t *testing.T, user string, seq uint64) error {
 			case wire.Hello:
 				p.send(wire.Auth{Token: user})
 			case wire.Gap:
-				told = true
+				told = told || f.After < seq && (f.Next == 0 || f.Next > seq)
 			case wire.Msg:
 				told = told || f.Seq == seq
 			case wire.Live:
@@ -47,6 +47,7 @@ func (n *node) hears(t *testing.T, user string, seq uint64) error {
 		}
 		_ = p.ws.Close()
 	}
+	return fmt.Errorf("%s is sent away again and again", user)
 }
 
 // However close to its end a message is as its user comes: he gets it, or hears that it is gone.

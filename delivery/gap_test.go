@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -98,39 +99,67 @@ func TestGapWhereAnImmortalMessagePinsTheStream(t *testing.T) {
 func TestAGapIsToldUntilItWasHeard(t *testing.T) {
 	t.Parallel()
 	var log journal
-	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge, c.log = 2*time.Second, &log })
-	first, last := n.to(t, "alice", "1"), n.to(t, "alice", "2")
-	for range 3 { // or the position need not be carried
-		last = n.to(t, "zoe", "x")
-	}
-	p, _ := n.enter(t, wire.Auth{Token: "alice"})
-	await[wire.Live](p)
-	p.send(wire.Ack{Seq: first})
-	n.committed(t, cursorOf("alice"), first, 1)
-	_ = p.ws.Close()
-	n.firstIs(t, last+1)
-
-	gone := 1
-	told := func() *peer {
+	n := newTown(t, func(c *nodeConfig) { c.stream.MaxBytes, c.log = 20_000, &log })
+	first, second := n.to(t, "alice", "1"), n.to(t, "alice", "2")
+	came := 0
+	leave := func(c io.Closer) { // and may carry the position
 		t.Helper()
-		streamstest.Eventually(t, patience, func() error { // whoever leaves may carry the position with him
-			if n := len(log.saying(`"message":"closed"`)); n != gone {
-				return fmt.Errorf("%d have gone, not %d", n, gone)
+		came++
+		_ = c.Close()
+		streamstest.Eventually(t, patience, func() error {
+			if n := len(log.saying(`"message":"closed"`)); n != came {
+				return fmt.Errorf("%d have gone, not %d", n, came)
 			}
 			return nil
 		})
-		gone++
+	}
+	p, old := n.enter(t, wire.Auth{Token: "alice"})
+	await[wire.Live](p)
+	p.send(wire.Ack{Seq: first})
+	n.committed(t, cursorOf("alice"), first, 1)
+	leave(p.ws)
+	last := second
+	for range 30 {
+		last = n.to(t, "zoe", strings.Repeat("x", 1000))
+	}
+	oldest, _, err := n.oldest(t, "zoe")
+	if err != nil || oldest <= second+1 {
+		t.Fatalf("the stream begins at %d, %v", oldest, err)
+	}
+	streamstest.Eventually(t, patience, func() error { // memory forgets it at the next look
+		p, _ := n.enter(t, wire.Auth{Token: "alice", After: &first, Epoch: old.Epoch, User: "alice"})
+		got, _ := p.replay()
+		leave(p.ws)
+		if len(got) > 0 {
+			return fmt.Errorf("got %v", got)
+		}
+		return nil
+	})
+
+	want := wire.Gap{After: first, Next: oldest, Reason: wire.GapExpired}
+	told := func() *peer {
+		t.Helper()
 		p, ready := n.enter(t, wire.Auth{Token: "alice"})
-		if gap := expect[wire.Gap](p); gap != (wire.Gap{After: first, Reason: wire.GapExpired}) || ready.After != first {
+		if gap := expect[wire.Gap](p); gap != want || ready.After != first {
 			t.Errorf("%+v behind %+v", gap, ready)
 		}
 		expect[wire.Live](p)
 		return p
 	}
-	_ = told().ws.Close()
+	leave(told().ws)
 	p = told()
-	p.send(wire.Pong{})
-	_ = p.ws.Close()
+	p.send(wire.Ack{Seq: first}) // it lies before, and may have crossed it
+	leave(p.ws)
+	l, _ := n.hear(t, "alice")
+	hears[wire.Ready](l)
+	if gap := hears[wire.Gap](l); gap != want {
+		t.Errorf("by events: %+v", gap)
+	}
+	hears[wire.Live](l)
+	leave(l.body)
+	p = told()
+	p.raw(`{"type":"anything"}`)
+	leave(p.ws)
 	n.committed(t, cursorOf("alice"), last, 0)
 	n.live(t, "alice")
 }

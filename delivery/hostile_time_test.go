@@ -32,8 +32,8 @@ func TestHostileFramesWithoutEnd(t *testing.T) {
 		"a fragment, and no more":         {string(frame(0x01, []byte("{"))), "", 0},
 		"empty fragments":                 {string(frame(0x01, nil)), empty, 0},
 		"empty fragments and pings":       {string(frame(0x01, nil)), empty + string(frame(0x89, nil)), 4400},
-		"pings":                           {"", string(frame(0x89, []byte("x"))), 4400},
-		"pongs":                           {"", string(frame(0x8a, nil)), 4400},
+		"pings":                           {"", strings.Repeat(string(frame(0x89, []byte("x"))), 8), 4400},
+		"pongs":                           {"", strings.Repeat(string(frame(0x8a, nil)), 8), 4400},
 	} {
 		for _, token := range []string{"", "alice"} {
 			t.Run(name+" of "+token, func(t *testing.T) {

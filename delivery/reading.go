@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"time"
 	"unicode/utf8"
@@ -22,11 +23,13 @@ func (c *socket) readLoop(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
+		if ack, is := frame.(wire.Ack); is {
+			s.has(ack.Seq)
+		} else {
+			s.has(math.MaxUint64)
+		}
 		switch f := frame.(type) {
-		case wire.Pong:
-			s.owed.Store(false)
 		case wire.Ack:
-			s.owed.Store(false)
 			if f.Seq > s.sent.Load() {
 				err = s.tell(ctx, wire.Error{Code: wire.ErrorBadAck, Message: fmt.Sprintf("%d lies beyond what was sent", f.Seq)})
 			} else if raise(&s.acked, f.Seq) {
@@ -41,6 +44,14 @@ func (c *socket) readLoop(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// has notes that the client has what was written up to seq, the word of a gap that begins there included. An acknowledgement of what lies
+// before a gap may have crossed it; so may a pong have, but hardly.
+func (s *session) has(seq uint64) {
+	if owed := s.owed.Load(); owed > 0 && owed <= seq {
+		s.owed.CompareAndSwap(owed, 0)
 	}
 }
 

@@ -49,7 +49,7 @@ type session struct {
 	acked   atomic.Uint64 // the largest that it has, or that was committed when it came
 	posted  atomic.Uint64 // the largest that was acknowledged over HTTP, here, with the same cursor
 	told    atomic.Uint64 // the largest that it knows others to have, or needs not be told
-	owed    atomic.Bool   // a gap was written, and nothing says yet that the client has heard of it
+	owed    atomic.Uint64 // the first seq of a gap that was written; 0: none, or the client has been heard since
 	control chan any      // from the reader to the writer: a wire.Frame, or []streams.Source
 
 	mu    sync.Mutex
@@ -251,9 +251,12 @@ func (s *session) leave() {
 
 // carry moves the cursor with the stream while nothing of the user's is outstanding, not even the word of a gap.
 func (s *session) carry() {
-	if s.state == live && !s.owed.Load() && max(s.acked.Load(), s.posted.Load()) >= s.lastMsg {
+	if s.state == live && max(s.acked.Load(), s.posted.Load()) >= s.lastMsg {
 		at := s.reader.Position()
 		raise(&s.told, at)
+		if s.owed.Load() > 0 {
+			return
+		}
 		if s.reset { // this client has been told, and the next need not be
 			s.g.cfg.Cursors.Ack(s.cursor, s.epoch, at)
 		}

@@ -65,27 +65,25 @@ func (c *socket) throttle(g *Gateway, over <-chan struct{}) {
 		c.pace.over = over
 		c.pace.bucket = rate.NewLimiter(rate.Limit(g.gate.limits.SendRate), int(2*max(g.cfg.MaxFrame, readAtOnce)))
 	}
+	most := max(1, int(2*g.cfg.AuthWithin.Seconds()))
 	pong := c.ws.PingHandler()
 	c.ws.SetPingHandler(func(data string) error {
-		if err := c.control(); err != nil {
+		if err := c.control(most); err != nil {
 			return err
 		}
 		return pong(data)
 	})
-	c.ws.SetPongHandler(func(string) error { return c.control() })
+	c.ws.SetPongHandler(func(string) error { return c.control(most) })
 }
 
-// controlsBeforeAuth is how many pings and pongs are heard from a client before it has authenticated, for which it has seconds.
-const controlsBeforeAuth = 16
-
-// control counts a ping or a pong.
-func (c *socket) control() error {
+// control counts a ping or a pong. Before a client has authenticated it may send two for each second that it has for that.
+func (c *socket) control(most int) error {
 	c.pace.charge(frameCosts)
 	if c.trusted {
 		return nil
 	}
-	if c.controls++; c.controls > controlsBeforeAuth {
-		return &closing{code: wire.CloseBadFrame, reason: "send auth, and no more pings before"}
+	if c.controls++; c.controls > most {
+		return &closing{code: wire.CloseBadFrame, reason: "send auth before so many pings or pongs"}
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 type socket struct {
 	*cork
 	ws       *websocket.Conn
-	offered  bool  // the client named subprotocols
-	trusted  bool  // it has authenticated
-	controls uint8 // pings and pongs that came before
+	offered  bool // the client named subprotocols
+	trusted  bool // it has authenticated
+	controls int  // pings and pongs that came before
 	cookie   string
 }
 

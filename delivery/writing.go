@@ -202,6 +202,7 @@ func (w *writer) writeControl(what any) error {
 
 // tellAcked notes that another connection has acknowledged, for the writer to pass on. Only the newest matters.
 func (s *session) tellAcked(seq, unread uint64) {
+	s.has(seq) // or nobody needs to any more: the stored position lies there
 	if seq <= s.acked.Load() || !raise(&s.told, seq) {
 		return // it was this one, or it knows
 	}
@@ -245,6 +246,7 @@ func (s *session) write(f wire.Frame) error {
 		position = f.After
 		s.noteReady(f)
 	case wire.Gap:
+		s.owed.Store(f.After + 1)
 		s.noteGap(f.Reason)
 	case wire.Live:
 		position = f.Seq

@@ -34,7 +34,7 @@ type sockets struct {
 }
 
 // ServeSockets is the other floor: msg frames of the size that a gateway's have, written to one connection after the other, from
-// nowhere. It is the least that delivering costs. It serves until ctx is done.
+// nowhere or as a publisher sends them. It is the least that delivering costs. It serves until ctx is done.
 func ServeSockets(ctx context.Context, listener net.Listener) error {
 	s := &sockets{
 		upgrader: websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, Subprotocols: []string{wire.Subprotocol}},
@@ -87,6 +87,9 @@ func (s *sockets) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns = slices.DeleteFunc(s.conns, func(one *websocket.Conn) bool { return one == ws })
+	if s.named[first.Token] == ws {
+		delete(s.named, first.Token)
+	}
 }
 
 // send writes so many rounds, each with a message for every connection: one of its own, or with fanout the same.

@@ -137,6 +137,9 @@ func (s *floorSite) relay(ctx context.Context, rounds int, perSecond float64) er
 	began := time.Now()
 	for i := range rounds * len(s.clients) {
 		pace(began, i, perSecond)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		data = append(append(data[:0], s.clients[i%len(s.clients)].user...), '\n')
 		stamp(message, s.rounds+1+i/len(s.clients), time.Now())
 		if err := ws.WriteMessage(websocket.TextMessage, append(data, message...)); err != nil {

@@ -33,11 +33,15 @@ func (c *conn) sendAcks(ctx context.Context) {
 	}
 }
 
-// sendAck acknowledges what there is. The number is taken with the writer held, so that numbers go out in order.
+// sendAck acknowledges what there is, and the word of a gap. The number is taken with the writer held, so that numbers go out in order.
 func (c *conn) sendAck() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if seq := c.progress.take(); seq > 0 {
+	seq, gap := c.progress.take()
+	if gap {
+		c.writeLocked(wire.Pong{})
+	}
+	if seq > 0 {
 		c.writeLocked(wire.Ack{Seq: seq})
 	}
 }

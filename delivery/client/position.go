@@ -38,6 +38,7 @@ type progress struct {
 	// Of this connection.
 	received uint64 // an acknowledgement beyond it would be an error
 	acked    uint64
+	gapHeard bool // and is to be answered
 }
 
 func newProgress(manual bool, resume *Position) *progress {
@@ -65,7 +66,7 @@ func (p *progress) resume() Position {
 func (p *progress) connected() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.received, p.acked = 0, 0
+	p.received, p.acked, p.gapHeard = 0, 0, false
 }
 
 // ready takes the server's word for whose and which stream this is. What was acknowledged before is said again: the last
@@ -136,16 +137,25 @@ func (p *progress) acknowledge(seq uint64) {
 	}
 }
 
-// take returns what to acknowledge now; 0: nothing.
-func (p *progress) take() uint64 {
+// heard has a gap answered that was handled, or the server would tell the user's next connection again.
+func (p *progress) heard() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seq := min(p.ack, p.received)
+	p.gapHeard = true
+	p.nudge()
+}
+
+// take returns what to acknowledge now, 0 being nothing, and whether there is a gap to answer.
+func (p *progress) take() (seq uint64, gap bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	gap, p.gapHeard = p.gapHeard, false
+	seq = min(p.ack, p.received)
 	if seq <= p.acked {
-		return 0
+		return 0, gap
 	}
 	p.acked, p.waiting = seq, 0
-	return seq
+	return seq, gap
 }
 
 // full says that enough acknowledgements have been gathered.
@@ -181,7 +191,7 @@ func (p *progress) settle(seq uint64) {
 }
 
 func (p *progress) nudge() {
-	if min(p.ack, p.received) <= p.acked {
+	if min(p.ack, p.received) <= p.acked && !p.gapHeard {
 		return
 	}
 	select {

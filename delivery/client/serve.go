@@ -9,7 +9,7 @@ import (
 
 // serve handles what a connection brings, in order, until it ends. What was queued when it was lost is handled too.
 func (c *Client) serve(ctx context.Context, cn *conn) *ending {
-	s := session{Client: c, conn: cn}
+	s := session{Client: c}
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,7 +34,6 @@ func (c *Client) serve(ctx context.Context, cn *conn) *ending {
 // session is what the handling of one connection's frames remembers.
 type session struct {
 	*Client
-	conn  *conn
 	epoch string
 	live  bool
 }
@@ -50,7 +49,7 @@ func (s *session) handle(ctx context.Context, frame wire.Frame) error {
 	case wire.Gap:
 		s.progress.gap(f)
 		s.cfg.OnGap(f)
-		s.conn.write(wire.Pong{}) // or the user's next connection is told again
+		s.progress.heard()
 	case wire.Msg:
 		if !s.progress.give(f.Seq) {
 			return nil

@@ -328,7 +328,7 @@ export class Tidings {
         this.#reach(f.after);
       }
       this.#emit("gap", f);
-      conn.send({ type: "pong" }); // or the user's next connection is told again
+      conn.send({ type: "pong" });
       break;
     case "msg":
       this.#reach(f.seq);

@@ -47,7 +47,7 @@ const (
 	GapPurged      = "purged"       // purged while connected
 )
 
-// Gap tells that what lies between After and Next may be gone.
+// Gap tells that what lies between After and Next may be gone. A Pong answers it.
 type Gap struct {
 	After  uint64 `json:"after"`
 	Next   uint64 `json:"next,omitempty"` // absent: nothing follows yet
@@ -88,7 +88,7 @@ type Ping struct {
 	Seq uint64 `json:"seq,omitempty"`
 }
 
-// Pong answers a Ping.
+// Pong answers a Ping, and a Gap: any frame does but an Ack of what lies before it.
 type Pong struct{}
 
 // Renew offers a fresh token of the same user before the lease ends.
