@@ -117,6 +117,10 @@ func New(cfg Config) *Gateway {
 		WriteBufferPool:  &sync.Pool{},
 		Subprotocols:     []string{wire.Subprotocol},
 		CheckOrigin:      g.allowed,
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			w.Header().Set("Sec-WebSocket-Version", "13") // as RFC 6455, 4.2.2, has it where that is what was wrong
+			writeProblem(w, problemf(status, "%s: here speaks a WebSocket, and not plain HTTP", reason))
+		},
 	}
 	return g
 }

@@ -71,7 +71,7 @@ func (n *natsFlags) connect(name string, log zerolog.Logger) (*nats.Conn, error)
 	server := cmp.Or(n.url, nats.DefaultURL)
 	nc, err := nats.Connect(server, options...)
 	if err != nil {
-		hint := "is it running? tidings gateway --dev starts one"
+		hint := "is it running? and is that its port for clients? tidings gateway --dev has a NATS of its own"
 		if errors.Is(err, nats.ErrAuthorization) {
 			hint = "give --creds, --nats-user and --nats-password, or --nats-token"
 		}

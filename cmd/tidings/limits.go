@@ -13,9 +13,11 @@ import (
 type limitFlags struct {
 	cfg     delivery.Limits
 	proxies []string
+	flags   *pflag.FlagSet
 }
 
 func (l *limitFlags) add(flags *pflag.FlagSet) {
+	l.flags = flags
 	d := delivery.DefaultLimits()
 	flags.IntVar(&l.cfg.Connections, "max-connections", 0, "connections in all (default: as many as the limit on open files allows)")
 	flags.IntVar(&l.cfg.ConnectionsPerAddress, "max-connections-per-address", d.ConnectionsPerAddress,
@@ -77,11 +79,21 @@ func (l *limitFlags) check() error {
 	return nil
 }
 
-// limits are what the flags say; with --dev everything is on this machine, and there are none for an address.
+// limits are what the flags say; with --dev everything is on this machine, and there are none for an address that were not asked for.
 func (l *limitFlags) limits(dev bool) delivery.Limits {
 	cfg := l.cfg
-	if dev {
-		cfg.ConnectionsPerAddress, cfg.UnauthenticatedPerAddress, cfg.ConnectRate, cfg.FailedAuthRate = 0, 0, 0, 0
+	none := func(name string) bool { return dev && !l.flags.Changed(name) }
+	if none("max-connections-per-address") {
+		cfg.ConnectionsPerAddress = 0
+	}
+	if none("max-unauthenticated-per-address") {
+		cfg.UnauthenticatedPerAddress = 0
+	}
+	if none("connect-rate") {
+		cfg.ConnectRate = 0
+	}
+	if none("failed-auth-rate") {
+		cfg.FailedAuthRate = 0
 	}
 	if files, known := fileLimit(); cfg.Connections == 0 && known {
 		cfg.Connections = connectionsWithin(files)

@@ -35,6 +35,13 @@ func TestLimitFlags(t *testing.T) {
 	if dev.ConnectionsPerAddress+dev.UnauthenticatedPerAddress != 0 || dev.ConnectRate+dev.FailedAuthRate != 0 || dev.SendRate != want.SendRate {
 		t.Errorf("--dev: %+v", dev)
 	}
+	asked, err := parseLimits(t, "--connect-rate", "2", "--max-connections-per-address", "3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dev := asked.limits(true); dev.ConnectRate != 2 || dev.ConnectionsPerAddress != 3 || dev.UnauthenticatedPerAddress != 0 {
+		t.Errorf("--dev with limits: %+v", dev)
+	}
 	for files, connections := range map[uint64]int{20: 1, 1024: 796, 20_000: 17_400, 1 << 63: 939_523_996} {
 		if n := connectionsWithin(files); n != connections {
 			t.Errorf("with %d files %d connections, want %d", files, n, connections)
