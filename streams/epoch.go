@@ -3,6 +3,7 @@ package streams
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math/rand/v2"
 )
 
@@ -14,12 +15,13 @@ func (t *Tail) enter(ctx context.Context, st State, wentBack, missed bool) (*rin
 	same := old != nil && old.epoch == st.Epoch
 	switch {
 	case same && wentBack:
-		t.log.Error().Uint64("last", st.Last).Uint64("read", old.position()).
-			Msg("the stream went back in time (a restored backup, or a crash without --sync always); a new epoch begins")
+		last, read := st.Last, old.position()
 		var err error
 		if st, err = t.newEpoch(ctx, st.Epoch); err != nil {
 			return nil, err
 		}
+		t.log.Error().Uint64("last", last).Uint64("read", read).
+			Msg("the stream went back in time (a restored backup, or a crash without --sync always); a new epoch begins")
 	case same && missed:
 		over = ErrMissed
 	case same:
@@ -45,7 +47,8 @@ func (t *Tail) enter(ctx context.Context, st State, wentBack, missed bool) (*rin
 }
 
 // newEpoch ends the epoch. All gateways see the stream go back at the same time: one shall be first, and the others find it done.
-// It looks twice, since a leader that was just elected may not have caught up with what it holds.
+// It looks twice, and for as long as the leader is young again and again: it may not have applied what it holds, while a consumer on another
+// server has gone further.
 func (t *Tail) newEpoch(ctx context.Context, old string) (State, error) {
 	if err := pause(ctx, rand.N(newEpochWithin)); err != nil {
 		return State{}, err
@@ -57,6 +60,11 @@ func (t *Tail) newEpoch(ctx context.Context, old string) (State, error) {
 	}
 	if wentBack, err := t.wentBack(ctx, st, read); err != nil || !wentBack {
 		return State{}, cmp.Or(err, errAnew)
+	}
+	if st.disputed {
+		t.looked.Store(0) // until it is known nothing is committed, and the gateway is not ready
+		t.saw()
+		return State{}, fmt.Errorf("%w: the stream's leader has %d, which is less than was read, and has led for too short a time to be sure", errAnew, st.Last)
 	}
 	return t.stream.NewEpoch(ctx)
 }

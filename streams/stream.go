@@ -82,6 +82,8 @@ type State struct {
 	MaxAge            time.Duration // 0: no limit
 	MaxMsgsPerSubject int64         // <= 0: no limit
 	Replicas          int
+
+	disputed bool // another may answer beside the leader, or it may lack what it has yet to apply
 }
 
 // Before is the seq before the first: nothing up to there is left.
@@ -184,6 +186,7 @@ func (s *Stream) State(ctx context.Context) (State, error) {
 		Msgs: info.State.Msgs, Bytes: info.State.Bytes,
 		MaxAge: info.Config.MaxAge, MaxMsgsPerSubject: info.Config.MaxMsgsPerSubject,
 		Replicas: info.Config.Replicas,
+		disputed: disputed(info),
 	}
 	st.Expired = st.Before()
 	if oldest := st.Now.Add(-st.MaxAge); st.MaxAge > 0 && st.Msgs > 0 && st.FirstTime.Before(oldest) {
