@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-io/tidings/delivery/wire"
@@ -58,11 +56,7 @@ func TestNothingExpiresUntold(t *testing.T) {
 			t.Parallel()
 			n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge = maxAge })
 			if pinned {
-				immortal := nats.NewMsg("notify.user.zoe")
-				immortal.Header.Set(jetstream.MsgTTLHeader, "never")
-				if _, err := n.js.PublishMsg(t.Context(), immortal); err != nil {
-					t.Fatal(err)
-				}
+				n.pin(t)
 			}
 			var g errgroup.Group
 			for i := range streamstest.Either(100, 400) {

@@ -35,6 +35,16 @@ func (b *backend) firstIs(t *testing.T, seq uint64) {
 	})
 }
 
+// pin publishes what outlives the stream's MaxAge, and keeps its first sequence where it is.
+func (b *backend) pin(t *testing.T) {
+	t.Helper()
+	immortal := nats.NewMsg("notify.user.zoe")
+	immortal.Header.Set(jetstream.MsgTTLHeader, "never")
+	if _, err := b.js.PublishMsg(t.Context(), immortal); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestGapWhereTheStartHasExpired(t *testing.T) {
 	t.Parallel()
 	n := newTown(t, func(c *nodeConfig) { c.stream.MaxAge = 2 * time.Second })
@@ -72,11 +82,7 @@ func TestGapWhereAnImmortalMessagePinsTheStream(t *testing.T) {
 	p.send(wire.Ack{Seq: expect[wire.Msg](p).Seq})
 	n.committed(t, cursorOf("alice"), first, 0)
 	_ = p.ws.Close()
-	immortal := nats.NewMsg("notify.user.zoe")
-	immortal.Header.Set(jetstream.MsgTTLHeader, "never")
-	if _, err := n.js.PublishMsg(t.Context(), immortal); err != nil {
-		t.Fatal(err)
-	}
+	n.pin(t)
 	second := n.to(t, "alice", "2")
 	// Whoever comes at its last moment is told twice, and the next one not again.
 	streamstest.Eventually(t, patience, func() error {

@@ -64,7 +64,7 @@ func (t *Tail) newEpoch(ctx context.Context, old string) (State, error) {
 	if st.disputed {
 		t.looked.Store(0) // until it is known nothing is committed, and the gateway is not ready
 		t.saw()
-		return State{}, fmt.Errorf("%w: the stream's leader has %d, which is less than was read, and has led for too short a time to be sure", errAnew, st.Last)
+		return State{}, fmt.Errorf("%w: %w", errAnew, errDisputed)
 	}
 	return t.stream.NewEpoch(ctx)
 }

@@ -82,23 +82,23 @@ func (l *limitFlags) check() error {
 // limits are what the flags say; with --dev everything is on this machine, and there are none for an address that were not asked for.
 func (l *limitFlags) limits(dev bool) delivery.Limits {
 	cfg := l.cfg
-	none := func(name string) bool { return dev && !l.flags.Changed(name) }
-	if none("max-connections-per-address") {
-		cfg.ConnectionsPerAddress = 0
-	}
-	if none("max-unauthenticated-per-address") {
-		cfg.UnauthenticatedPerAddress = 0
-	}
-	if none("connect-rate") {
-		cfg.ConnectRate = 0
-	}
-	if none("failed-auth-rate") {
-		cfg.FailedAuthRate = 0
+	if dev {
+		unlessAsked(l.flags, "max-connections-per-address", &cfg.ConnectionsPerAddress)
+		unlessAsked(l.flags, "max-unauthenticated-per-address", &cfg.UnauthenticatedPerAddress)
+		unlessAsked(l.flags, "connect-rate", &cfg.ConnectRate)
+		unlessAsked(l.flags, "failed-auth-rate", &cfg.FailedAuthRate)
 	}
 	if files, known := fileLimit(); cfg.Connections == 0 && known {
 		cfg.Connections = connectionsWithin(files)
 	}
 	return cfg
+}
+
+// unlessAsked takes a limit away that no flag asked for.
+func unlessAsked[T int | float64](flags *pflag.FlagSet, name string, limit *T) {
+	if !flags.Changed(name) {
+		*limit = 0
+	}
 }
 
 // connectionsWithin leaves of the files that may be open some for NATS, its store and whoever has not been let in yet: an eighth, and 100.
