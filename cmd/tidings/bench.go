@@ -36,7 +36,7 @@ func newBench() *cobra.Command {
 		Example: `  tidings bench --local                             two or three minutes on two cores
   tidings bench --local --only live,rate --runs 5   medians of five
   tidings bench --url ws://127.0.0.1:8080 --nats nats://127.0.0.1:4222 --pid $(pidof tidings)`,
-		Args: cobra.NoArgs,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return badUsage(cmd, err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +19,10 @@ func warnOfNoSettings(log zerolog.Logger, cmd *cobra.Command, environment []stri
 	everyCommand(cmd.Root(), func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) { known[environmentName(f.Name)] = true })
 	})
+	var settings []string
+	for name := range known {
+		settings = append(settings, strings.TrimPrefix(name, variablePrefix))
+	}
 	values := map[string]string{}
 	for _, variable := range environment {
 		name, value, _ := strings.Cut(variable, "=")
@@ -27,7 +30,7 @@ func warnOfNoSettings(log zerolog.Logger, cmd *cobra.Command, environment []stri
 	}
 	for _, variable := range slices.Sorted(slices.Values(environment)) {
 		name, value, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, "TIDINGS_") || known[name] {
+		if !strings.HasPrefix(name, variablePrefix) || known[name] {
 			continue
 		}
 		if link := serviceLink.FindStringSubmatch(name); link != nil {
@@ -37,8 +40,8 @@ func warnOfNoSettings(log zerolog.Logger, cmd *cobra.Command, environment []stri
 			}
 		}
 		text := "no such setting: " + name
-		if similar := nearest(name, known); similar != "" {
-			text += " (did you mean " + similar + "?)"
+		if similar := nearest(strings.TrimPrefix(name, variablePrefix), settings); similar != "" {
+			text += " (did you mean " + variablePrefix + similar + "?)"
 		}
 		log.Warn().Msg(text)
 	}
@@ -49,35 +52,4 @@ func everyCommand(cmd *cobra.Command, do func(*cobra.Command)) {
 	for _, sub := range cmd.Commands() {
 		everyCommand(sub, do)
 	}
-}
-
-// nearest is the one of the names that takes the fewest changes of a letter, of a quarter of them at most; empty: none.
-func nearest(name string, names map[string]bool) (best string) {
-	least := min(4, (len(name)-len("TIDINGS_"))/4+1)
-	for other := range names {
-		if d := distance(name, other); d < least || d == least && best != "" && cmp.Less(other, best) {
-			best, least = other, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal, row[j+1] = row[j+1], min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

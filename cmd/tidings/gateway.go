@@ -20,7 +20,7 @@ import (
 func newGateway() *cobra.Command {
 	o := &gatewayOptions{}
 	cmd := &cobra.Command{
-		Use:   "gateway",
+		Use: "gateway", SuggestFor: []string{"serve", "server", "start", "run"},
 		Short: "Serve WebSocket clients, with an embedded NATS server or beside one",
 		Example: `  tidings gateway --dev                             embedded NATS, a demo page, the token is the user
   tidings gateway --data /var/lib/tidings           embedded NATS

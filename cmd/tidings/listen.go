@@ -28,7 +28,7 @@ type listenOptions struct {
 func newListen() *cobra.Command {
 	o := &listenOptions{}
 	cmd := &cobra.Command{
-		Use:   "listen --token TOKEN",
+		Use: "listen --token TOKEN", SuggestFor: []string{"subscribe", "sub"},
 		Short: "Connect as a client and print what comes",
 		Long: `Connect to a gateway as a client, print every notification and acknowledge it. It reconnects until it is stopped, or refused.
 Notifications go to standard output, what happens to the connection to standard error.`,

@@ -27,7 +27,7 @@ func newPublish() *cobra.Command {
 		machineRead bool
 	)
 	cmd := &cobra.Command{
-		Use:   "publish USER [DATA]",
+		Use: "publish USER [DATA]", SuggestFor: []string{"send", "notify"},
 		Short: "Store a notification to a user, or to a topic",
 		Long: `Store a notification. It prints the sequence once the stream has acknowledged it, which means: it will be delivered.
 Without DATA, or with -, the data is read from standard input. A W3C trace context in TRACEPARENT goes along.`,

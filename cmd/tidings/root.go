@@ -46,26 +46,18 @@ Try it:  tidings gateway --dev`,
 			}
 			return nil
 		},
-		// Without its own Args and RunE, cobra answers an unknown command with the help text and exit code 0.
-		Args:                       knownCommand,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		DisableFlagsInUseLine:      true,
-		SuggestionsMinimumDistance: 2,
+		DisableFlagsInUseLine: true,
+		DisableSuggestions:    true, // ours are for flags and variables too
+		Version:               fullVersion(),
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return badUsage(cmd, err) })
+	root.SetVersionTemplate("tidings {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(newGateway(), newPublish(), newListen(), newResponder(), newUsers(), newDisconnect(), newEpoch(), newDoctor(), newBench(), newVersion())
+	root.InitDefaultCompletionCmd()
+	everyCommand(root, refuseUnknown) // which cobra answers with the help text and exit code 0
 	checkArgs(root)
 	return root
-}
-
-func knownCommand(root *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if similar := root.SuggestionsFor(args[0]); len(similar) > 0 {
-		return fmt.Errorf("there is no command %q, but %s", args[0], strings.Join(similar, " and "))
-	}
-	return fmt.Errorf("there is no command %q", args[0])
 }
 
 func badUsage(cmd *cobra.Command, err error) error {
@@ -93,7 +85,7 @@ func fromEnvironment(cmd *cobra.Command) error {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		name := environmentName(f.Name)
 		value, set := os.LookupEnv(name)
-		if !set || f.Changed || f.Name == "help" {
+		if !set || f.Changed || f.Name == "help" || f.Name == "version" {
 			return
 		}
 		values := []string{value}
@@ -123,8 +115,11 @@ func counted[N int | uint64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// variablePrefix begins the environment variable of every flag.
+const variablePrefix = "TIDINGS_"
+
 func environmentName(flag string) string {
-	return "TIDINGS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // logFlags say how a long-running command logs, on standard error.

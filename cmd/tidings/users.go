@@ -27,7 +27,7 @@ func newUsers() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "users",
 		Short: "List users with their position and unread count, or forget one",
-		Args:  cobra.NoArgs,
+		Args:  knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.with(cmd, func(ctx context.Context, users *streams.Users) error {
 				all, err := users.List(ctx)

@@ -15,10 +15,15 @@ func newVersion() *cobra.Command {
 		Short: "Print the version, and what it was built with",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "tidings %s (%s %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "tidings", fullVersion())
 			return err
 		},
 	}
+}
+
+// fullVersion is the version with the toolchain and platform that it was built with.
+func fullVersion() string {
+	return fmt.Sprintf("%s (%s %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // version is what the Go toolchain recorded: the module's version, or the commit that a checkout was at.
