@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-io/tidings/delivery/wire"
 	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
 type published struct {
@@ -237,5 +238,16 @@ func TestBadPublications(t *testing.T) {
 	}
 	if after := n.to(t, "alice", "after"); after != before+1 {
 		t.Errorf("something was stored: seq %d after %d", after, before)
+	}
+}
+
+// What the NATS server would not carry is the publisher's to change, and is not to be tried again.
+func TestPublishMoreThanNATSCarries(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t, streamstest.WithConfig("max_payload: 64KB")).URL(), withKeys(apiKey))
+	body := fmt.Sprintf(`{"to":["alice","bob"],"data":%q}`, strings.Repeat("x", 100<<10))
+	p := as[problem](n.call(t, http.MethodPost, "/v1/notifications", body).is(413))
+	if !strings.Contains(p.Detail, "raise its max_payload") || len(p.Results) != 2 || p.Results[1].Status != 413 {
+		t.Errorf("%+v", p)
 	}
 }

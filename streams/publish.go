@@ -17,7 +17,7 @@ import (
 
 // Errors of publishing.
 var (
-	// ErrTooLarge is wrapped where a notification holds more data than the stream takes.
+	// ErrTooLarge is wrapped if a notification is larger than the stream takes, or than the NATS server carries.
 	ErrTooLarge = errors.New("notification too large")
 	// ErrBadNotification is wrapped where an id, kind, TTL or content type cannot be sent.
 	ErrBadNotification = errors.New("unusable notification")
@@ -49,6 +49,7 @@ type Result struct {
 
 // Publisher stores notifications. It is safe for concurrent use.
 type Publisher struct {
+	nc  *nats.Conn
 	js  jetstream.JetStream
 	max int
 	dst string
@@ -62,6 +63,7 @@ func NewPublisher(nc *nats.Conn, cfg Config) (*Publisher, error) {
 		return nil, err
 	}
 	return &Publisher{
+		nc:  nc,
 		js:  js,
 		max: cmp.Or(cfg.MaxNotification, DefaultMaxNotification),
 		dst: cmp.Or(cfg.Name, DefaultName),
@@ -70,7 +72,7 @@ func NewPublisher(nc *nats.Conn, cfg Config) (*Publisher, error) {
 
 // Publisher returns a publisher to the stream.
 func (s *Stream) Publisher() *Publisher {
-	return &Publisher{js: s.js, max: s.MaxNotification(), dst: s.name}
+	return &Publisher{nc: s.nc, js: s.js, max: s.MaxNotification(), dst: s.name}
 }
 
 // User stores a notification to one user and returns once the stream has acknowledged it. Where the answer is lost it tries
@@ -131,9 +133,7 @@ func (p *Publisher) publish(ctx context.Context, subject string, n Notification)
 	}
 	var failed error // the last that says why, rather than that the time was over
 	for attempt := 0; ; attempt++ {
-		try, cancel := context.WithTimeout(ctx, min(requestTimeout, time.Second<<min(attempt, 10)))
-		ack, err := p.js.PublishMsg(try, msg, jetstream.WithExpectStream(p.dst))
-		cancel()
+		ack, err := p.try(ctx, msg, min(requestTimeout, time.Second<<min(attempt, 10)))
 		if err == nil {
 			return Receipt{Seq: ack.Sequence, ID: n.ID, Duplicate: ack.Duplicate}, nil
 		}
@@ -149,6 +149,30 @@ func (p *Publisher) publish(ctx context.Context, subject string, n Notification)
 		case <-time.After(rand.N(min(2*time.Second, 50*time.Millisecond<<min(attempt, 10)))):
 		}
 	}
+}
+
+// try publishes once, and waits for the acknowledgement.
+func (p *Publisher) try(ctx context.Context, msg *nats.Msg, within time.Duration) (*jetstream.PubAck, error) {
+	if err := sendable(p.nc, msg); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return p.js.PublishMsg(ctx, msg)
+}
+
+// sendable returns the error with which nats.go would refuse a request. It must be asked before each request of any size, since nats.go
+// (1.55.0) keeps an entry for every request that it refuses itself, until the connection breaks.
+func sendable(nc *nats.Conn, msg *nats.Msg) error {
+	size, limit := int64(msg.Size()-len(msg.Subject)-len(msg.Reply)), nc.MaxPayload()
+	if limit > 0 && size > limit { // 0: the server has not said yet
+		return fmt.Errorf("%w: %d bytes with headers, the NATS server carries %d (send a reference instead, or raise its max_payload)",
+			ErrTooLarge, size, limit)
+	}
+	if waiting, err := nc.Buffered(); err == nil && nc.IsReconnecting() && waiting >= nc.Opts.ReconnectBufSize {
+		return nats.ErrReconnectBufExceeded
+	}
+	return nil
 }
 
 func notPublished(ctx context.Context, subject string, err error) error {
@@ -201,6 +225,7 @@ func (p *Publisher) message(subject string, n Notification) (*nats.Msg, error) {
 		}
 	}
 	msg.Header.Set(jetstream.MsgIDHeader, idScope(subject)+n.ID)
+	msg.Header.Set(jetstream.ExpectedStreamHeader, p.dst)
 	if n.TTL > 0 {
 		msg.Header.Set(jetstream.MsgTTLHeader, n.TTL.Truncate(time.Second).String())
 	}
