@@ -37,6 +37,11 @@ back by themselves; to keep them out, have the backend refuse their token first.
 			if gateways == 0 {
 				return fmt.Errorf("no gateway answered at %s (start one, or name the right --nats)", redacted(nc.ConnectedUrl()))
 			}
+			if closed == 0 {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "closed no connection: %s is not connected%s (%s answered; tidings users lists known users)\n",
+					args[0], onDevice(only), counted(gateways, "gateway"))
+				return err
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "closed %s of %s (%s answered)\n",
 				counted(closed, "connection"), args[0], counted(gateways, "gateway"))
 			return err
@@ -48,4 +53,15 @@ back by themselves; to keep them out, have the backend refuse their token first.
 	flags.StringVar(&reason, "reason", "", "reason to give the client")
 	nats.add(flags, "nats://127.0.0.1:4222")
 	return cmd
+}
+
+// onDevice ends a sentence about a user, or about one of the user's devices.
+func onDevice(device *string) string {
+	switch {
+	case device == nil:
+		return ""
+	case *device == "":
+		return " without a device name"
+	}
+	return " on device " + *device
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -61,11 +60,11 @@ Notifications go to standard output, what happens to the connection to standard 
 func (o *listenOptions) run(cmd *cobra.Command) error {
 	out, status := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	if o.token == "-" {
-		line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-		if err != nil && line == "" {
+		token, err := readLine(cmd)
+		if err != nil {
 			return fmt.Errorf("read the token from standard input: %w", err)
 		}
-		o.token = strings.TrimRight(line, "\r\n")
+		o.token = token
 	}
 	if o.quiet {
 		status = io.Discard

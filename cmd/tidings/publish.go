@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
@@ -30,16 +29,18 @@ func newPublish() *cobra.Command {
 		Use: "publish USER [DATA]", SuggestFor: []string{"send", "notify"},
 		Short: "Store a notification to a user, or to a topic",
 		Long: `Store a notification. It prints the sequence once the stream has acknowledged it, which means: it will be delivered.
-Without DATA, or with -, the data is read from standard input. A W3C trace context in TRACEPARENT goes along.`,
+Without DATA, or with -, the data is read from standard input. A W3C trace context in TRACEPARENT goes along.
+USER is the first user, --to names further ones; with --to, give DATA or - too.`,
 		Example: `  tidings publish alice '{"order":991}'
   tidings publish alice --id ord-991 --kind order.shipped --ttl 24h < order.json
+  tidings publish alice 'lunch?' --to bob --to carol
   tidings publish --topic releases 'v2 is out'`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var users []string
 			if topic == "" {
-				if len(args) == 0 {
-					return badUsage(cmd, errors.New("name a user, or a --topic"))
+				if err := checkRecipients(args, alsoTo); err != nil {
+					return badUsage(cmd, err)
 				}
 				users, args = append([]string{args[0]}, alsoTo...), args[1:]
 			} else if len(args) > 1 || len(alsoTo) > 0 {
@@ -79,7 +80,7 @@ Without DATA, or with -, the data is read from standard input. A W3C trace conte
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&topic, "topic", "", "publish to this topic, in place of a user")
-	flags.StringArrayVar(&alsoTo, "to", nil, "one more user; repeat for more")
+	flags.StringArrayVar(&alsoTo, "to", nil, "further user, beside USER; repeat for more")
 	flags.StringVar(&n.ID, "id", "", "id of the notification: published twice within the duplicates window, it is stored once")
 	flags.StringVar(&n.Kind, "kind", "", "kind of the notification, such as order.shipped")
 	flags.StringVar(&n.ContentType, "content-type", "", "content type of the data; text/… keeps JSON a string")
@@ -92,15 +93,41 @@ Without DATA, or with -, the data is read from standard input. A W3C trace conte
 	return cmd
 }
 
+// checkRecipients refuses a call that can be read in two ways: in `publish --to bob hello`, hello may be a user or the data.
+func checkRecipients(args, alsoTo []string) error {
+	if len(alsoTo) == 0 {
+		if len(args) == 0 {
+			return errors.New("name a user, or a --topic")
+		}
+		return nil
+	}
+	write := fmt.Sprintf("the first user is an argument, --to names further ones: tidings publish %s DATA%s", alsoTo[0], repeated("to", alsoTo[1:]))
+	switch len(args) {
+	case 0:
+		return errors.New(write)
+	case 1:
+		return fmt.Errorf("%s; if %.40q is the first user, give DATA too, or - for standard input", write, args[0])
+	}
+	return nil
+}
+
+// repeated is a flag with each of its values, as one types it.
+func repeated(flag string, values []string) (text string) {
+	for _, value := range values {
+		text += fmt.Sprintf(" --%s %s", flag, value)
+	}
+	return text
+}
+
 // data is the argument, or standard input.
 func data(cmd *cobra.Command, args []string) ([]byte, error) {
 	if len(args) > 0 && args[0] != "-" {
 		return []byte(args[0]), nil
 	}
-	if file, ok := cmd.InOrStdin().(*os.File); ok && len(args) == 0 && isatty.IsTerminal(file.Fd()) {
+	if len(args) == 0 && isTerminal(cmd.InOrStdin()) {
 		return nil, badUsage(cmd, errors.New("give DATA, or pipe it in, or - to type it"))
 	}
-	b, err := io.ReadAll(cmd.InOrStdin())
+	b, err := readInput(cmd.Context(), func() ([]byte, error) { return io.ReadAll(cmd.InOrStdin()) })
 	if err != nil {
 		return nil, fmt.Errorf("read the data from standard input: %w", err)
 	}

@@ -29,8 +29,8 @@ func newUsers() *cobra.Command {
 		Short: "List users with their position and unread count, or forget one",
 		Args:  knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.with(cmd, func(ctx context.Context, users *streams.Users) error {
-				all, err := users.List(ctx)
+			return o.with(cmd, func(ctx context.Context, stream *streams.Stream) error {
+				all, err := stream.Users().List(ctx)
 				if err != nil && !errors.Is(err, streams.ErrIncomplete) {
 					return err
 				}
@@ -51,52 +51,7 @@ func newUsers() *cobra.Command {
 	return cmd
 }
 
-func newForget(o *usersOptions) *cobra.Command {
-	var messages bool
-	var device string
-	cmd := &cobra.Command{
-		Use:   "forget USER",
-		Short: "Remove a user's positions, and with --messages the notifications too",
-		Long: `Remove a user's positions on all devices, or that of one --device, such as where a user has too many of them;
-with --messages also all notifications on the user's subject.
-A user who is connected stays so: tidings disconnect USER first.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if device != "" && messages {
-				return badUsage(cmd, errors.New("--messages are all of a user's devices': leave out --device"))
-			}
-			return o.with(cmd, func(ctx context.Context, users *streams.Users) error {
-				if device != "" {
-					return forgetDevice(ctx, cmd.OutOrStdout(), users, streams.CursorID{User: args[0], Device: device})
-				}
-				cursors, purged, err := users.Forget(ctx, args[0], messages)
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgot %s: %s, %s\n",
-					args[0], counted(cursors, "position"), counted(purged, "notification"))
-				return err
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&messages, "messages", false, "remove the user's notifications too")
-	cmd.Flags().StringVar(&device, "device", "", "remove the position of this device alone")
-	return cmd
-}
-
-func forgetDevice(ctx context.Context, w io.Writer, users *streams.Users, id streams.CursorID) error {
-	forgotten, err := users.ForgetDevice(ctx, id)
-	if err != nil {
-		return err
-	}
-	if !forgotten {
-		return fmt.Errorf("%s has no position on device %q (tidings users lists them)", id.User, id.Device)
-	}
-	_, err = fmt.Fprintf(w, "forgot device %s of %s\n", id.Device, id.User)
-	return err
-}
-
-func (o *usersOptions) with(cmd *cobra.Command, do func(context.Context, *streams.Users) error) error {
+func (o *usersOptions) with(cmd *cobra.Command, do func(context.Context, *streams.Stream) error) error {
 	nc, err := o.nats.connect("tidings users", zerolog.Nop())
 	if err != nil {
 		return err
@@ -106,7 +61,7 @@ func (o *usersOptions) with(cmd *cobra.Command, do func(context.Context, *stream
 	if err != nil {
 		return err
 	}
-	return do(cmd.Context(), stream.Users())
+	return do(cmd.Context(), stream)
 }
 
 func printTable(w io.Writer, all []streams.CursorState) error {
