@@ -87,9 +87,9 @@ func TestConsumerDeleted(t *testing.T) {
 
 // A stream that is made anew, by an operator or by us, is another one for everybody.
 func TestStreamRecreated(t *testing.T) {
-	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{})
+	s := streamstest.Run(t)
+	g := run(t, s.Connect(t), streams.Config{}, streams.TailConfig{})
 	other := run(t, g.nc, streams.Config{}, streams.TailConfig{})
-	ctx := testContext(t, patience)
 	for i := range 4 {
 		for j := range 3 + i {
 			g.publish("a", fmt.Sprint("old ", j))
@@ -97,9 +97,7 @@ func TestStreamRecreated(t *testing.T) {
 		epoch := g.tail.Epoch()
 		r, quiet := g.userReader(0, "a"), g.userReader(0, "nobody")
 		reached := g.tail.Reached(epoch, 1<<40)
-		if err := g.js.DeleteStream(ctx, g.stream.Name()); err != nil {
-			t.Fatal(err)
-		}
+		s.DeleteStream(t, g.stream.Name())
 		if i%2 == 1 { // with more messages than before, so that its sequences say nothing
 			open(t, g.nc, streams.Config{})
 			for j := range 10 {

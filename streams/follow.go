@@ -51,11 +51,7 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 	if err != nil {
 		return err
 	}
-	removed, err := t.watchRemovals(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer removed()
+	defer t.watchRemovals(ctx, r)()
 	warm := warming{t: t, ring: r, from: r.position(), to: last}
 	stop, err := t.consume(ctx, r, cancel)
 	if err != nil {
@@ -133,7 +129,12 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 	}
 	st, err := t.stream.State(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		t.log.Warn().Str("stream", t.stream.name).Msg("the stream was deleted; making it anew")
+		t.log.Warn().Str("stream", t.stream.name).Msg("stream deleted; creating it again")
+		if old != nil && t.looked.Load() == reconnects+1 { // else it was deleted long ago, or the server is another one
+			if err := t.awaitDeletion(ctx); err != nil {
+				return nil, 0, err
+			}
+		}
 		if err := t.stream.ensure(ctx); err != nil {
 			return nil, 0, err
 		}
@@ -141,6 +142,10 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 	}
 	if err != nil {
 		return nil, 0, err
+	}
+	select {
+	case <-t.deleted: // one before this stream
+	default:
 	}
 	t.last.Store(st.Last)
 	wentBack, err := t.wentBack(ctx, st, read)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"sort"
 	"strings"
 
@@ -17,29 +18,50 @@ const auditSubject = "$JS.EVENT.ADVISORY.API"
 
 const removalsAtOnce = 64
 
-// removal is what an operator has removed: one message, or the oldest of all whose subject matches the filter.
+// removal is what an operator has removed: one message, the oldest of all whose subject matches the filter, or the whole stream.
 type removal struct {
 	seq    uint64
 	filter string
+	stream bool
 }
 
-// watchRemovals makes the ring forget what is removed, until it is stopped. It is best effort: what is
-// removed while NATS is away, or where this user may not subscribe to the audit, is delivered from memory until it leaves it.
-func (t *Tail) watchRemovals(ctx context.Context, r *ring) (stop func(), err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	found := make(chan removal, 16)
+// removalWatch takes what is removed while one ring is followed.
+type removalWatch struct {
+	found chan removal
+	done  <-chan struct{}
+}
+
+// watchAudit subscribes to the audit until it is stopped: removals go to the present watch, and the deletion of the stream is noted
+// in t.deleted.
+func (t *Tail) watchAudit() (stop func(), err error) {
 	sub, err := t.stream.nc.Subscribe(auditSubject, func(msg *nats.Msg) {
-		if what, ok := t.stream.removal(msg.Data); ok {
+		what, ok := t.stream.removal(msg.Data)
+		switch watch := t.removals.Load(); {
+		case !ok:
+		case what.stream:
 			select {
-			case found <- what:
-			case <-ctx.Done():
+			case t.deleted <- struct{}{}:
+			default:
+			}
+		case watch != nil:
+			select {
+			case watch.found <- what:
+			case <-watch.done:
 			}
 		}
 	})
 	if err != nil {
-		cancel()
-		return nil, err
+		return nil, fmt.Errorf("subscribe to %s: %w", auditSubject, err)
 	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+// watchRemovals makes the ring forget what is removed, until it is stopped. It is best effort: what is
+// removed while NATS is away, or where this user may not subscribe to the audit, is delivered from memory until it leaves it.
+func (t *Tail) watchRemovals(ctx context.Context, r *ring) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	watch := &removalWatch{found: make(chan removal, 16), done: ctx.Done()}
+	t.removals.Store(watch)
 	var all errgroup.Group // it takes seconds to be sure of one, where the stream has replicas
 	all.SetLimit(removalsAtOnce)
 	done := make(chan struct{})
@@ -49,26 +71,26 @@ func (t *Tail) watchRemovals(ctx context.Context, r *ring) (stop func(), err err
 			select {
 			case <-ctx.Done():
 				return
-			case what := <-found:
+			case what := <-watch.found:
 				all.Go(func() error { t.remove(ctx, r, what); return nil })
 			}
 		}
 	}()
 	return func() {
+		t.removals.Store(nil)
 		cancel()
-		_ = sub.Unsubscribe()
 		<-done
 		_ = all.Wait()
-	}, nil
+	}
 }
 
 // removal reads a message of the audit.
 func (s *Stream) removal(data []byte) (what removal, ok bool) {
-	purge, remove := "$JS.API.STREAM.PURGE."+s.name, "$JS.API.STREAM.MSG.DELETE."+s.name
-	if !bytes.Contains(data, []byte(purge)) && !bytes.Contains(data, []byte(remove)) {
+	purge, remove, stream := "$JS.API.STREAM.PURGE."+s.name, "$JS.API.STREAM.MSG.DELETE."+s.name, "$JS.API.STREAM.DELETE."+s.name
+	if !bytes.Contains(data, []byte(purge)) && !bytes.Contains(data, []byte(remove)) && !bytes.Contains(data, []byte(stream)) {
 		return what, false // most of them: our own commits
 	}
-	var audit struct{ Subject, Request string }
+	var audit struct{ Subject, Request, Response string }
 	var request struct {
 		Seq    uint64
 		Filter string
@@ -85,6 +107,8 @@ func (s *Stream) removal(data []byte) (what removal, ok bool) {
 		return removal{filter: request.Filter}, true
 	case remove:
 		return removal{seq: request.Seq}, true
+	case stream:
+		return removal{stream: true}, strings.Contains(audit.Response, `"success":true`)
 	}
 	return what, false
 }

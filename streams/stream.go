@@ -136,7 +136,7 @@ func (s *Stream) ensure(ctx context.Context) error {
 		have, err := s.js.Stream(ctx, s.name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			_, err = s.js.CreateStream(ctx, newConfig(s.cfg))
+			made, err := s.js.CreateStream(ctx, newConfig(s.cfg))
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 				continue // another gateway was faster
 			}
@@ -150,7 +150,7 @@ func (s *Stream) ensure(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("create stream %s: %w", s.name, explain(err))
 			}
-			return nil
+			return s.purgeLeftovers(ctx, made)
 		case err != nil:
 			return fmt.Errorf("stream %s: %w", s.name, explain(err))
 		}

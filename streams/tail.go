@@ -43,6 +43,9 @@ type Tail struct {
 
 	onColdRead func(ColdRead)
 
+	removals atomic.Pointer[removalWatch]
+	deleted  chan struct{} // holds a value once the server has finished a deletion of the stream
+
 	mu   sync.Mutex
 	ring *ring // of the present epoch; nil before the stream was first seen
 }
@@ -75,7 +78,8 @@ func NewTail(s *Stream, cfg TailConfig) *Tail {
 	return &Tail{
 		stream: s, cfg: cfg, log: cfg.Logger, oddLog: cfg.Logger.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
 		marks: make(chan chan<- markResult), kick: make(chan struct{}, 1), ready: make(chan struct{}),
-		desk: newDesk(),
+		deleted: make(chan struct{}, 1),
+		desk:    newDesk(),
 	}
 }
 
@@ -101,6 +105,11 @@ func (t *Tail) Check() error {
 
 // Run reads the stream until ctx is done. Where NATS is away it waits; readers keep what is in memory meanwhile.
 func (t *Tail) Run(ctx context.Context) error {
+	unwatch, err := t.watchAudit()
+	if err != nil {
+		return err
+	}
+	defer unwatch()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { t.answerMarks(ctx); return nil })
 	g.Go(func() error { t.sweeps(ctx); return nil })

@@ -126,9 +126,7 @@ func TestDoctorFindsTheStreamsFaults(t *testing.T) {
 			if fmt.Sprint(before.Config) != fmt.Sprint(after.Config) || test.check == "stream" && after.State.LastSeq != before.State.LastSeq {
 				t.Errorf("before %+v, after %+v", before, after)
 			}
-			if err := js.DeleteStream(t.Context(), cfg.Name); err != nil {
-				t.Fatal(err)
-			}
+			server.DeleteStream(t, cfg.Name)
 		})
 	}
 }

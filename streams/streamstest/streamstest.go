@@ -8,11 +8,13 @@
 package streamstest
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -126,6 +128,24 @@ func (e *endpoint) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetSt
 		tb.Fatal(err)
 	}
 	return js
+}
+
+// DeleteStream deletes a stream and waits until its files are gone. Until then nats-server fails to move those of a next stream of
+// the name away, when that is deleted too, and a third one holds its messages.
+func (e *endpoint) DeleteStream(tb testing.TB, name string, opts ...nats.Option) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
+	defer cancel()
+	if err := e.JetStream(tb, opts...).DeleteStream(ctx, name); err != nil {
+		tb.Fatalf("delete stream %s: %v", name, err)
+	}
+	Eventually(tb, 30*time.Second, func() error {
+		left, err := filepath.Glob(filepath.Join(e.cfg.Dir, "jetstream", "*", "streams", "."+name))
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("nats-server is still removing %s", left)
+		}
+		return err
+	})
 }
 
 // Connect is Server.Connect for any address, such as a proxy's.
