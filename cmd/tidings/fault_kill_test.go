@@ -4,7 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -121,4 +125,49 @@ func TestEmbeddedServerKilledWhilePublishing(t *testing.T) {
 	late, _ := w.client(verify.ClientConfig{User: "keeps", Device: "late", Forget: true, Ack: verify.AckNever, URLs: []string{g.url()}})
 	w.live(late)
 	w.passes()
+}
+
+// An older copy of the data is put back while the gateway is down. The epoch stays, and seqs are used again: clients go back to where
+// the gateway lets them start, and lack nothing of what is published from then on.
+func TestDataPutBackBelowConnectedClients(t *testing.T) {
+	port, data := strconv.Itoa(streamstest.FreePort(t)), filepath.Join(t.TempDir(), "data")
+	g := runGateway(t, "--data", data, "--nats-port", port, "--commit-interval", "50ms")
+	w := newTown(t, "nats://127.0.0.1:"+port)
+	users := []string{"quiet-acks", "quiet-silent"}
+	w.each(users)
+	acks, _ := w.client(verify.ClientConfig{User: users[0], URLs: []string{g.url()}})
+	silent, _ := w.client(verify.ClientConfig{User: users[1], Ack: verify.AckNever, URLs: []string{g.url()}})
+	w.live(acks, silent)
+	g.kill()
+	backup := filepath.Join(t.TempDir(), "backup")
+	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	w.each(users)
+	w.each(users)
+	w.complete()
+
+	w.log.Replaced()
+	g.kill()
+	if err := errors.Join(os.RemoveAll(data), os.Rename(backup, data)); err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	streamstest.Eventually(t, longer, func() error {
+		if s := w.log.Stats(); s.Gaps["stream_reset"] < 2 {
+			return fmt.Errorf("both clients are to be sent a gap: %s", s)
+		}
+		return nil
+	})
+	for range 3 {
+		w.each(users)
+	}
+	w.passes()
+	if s := w.log.Stats(); s.Repeats > 4 { // of what the copy held
+		t.Errorf("%s", s)
+	}
+	if epoch, seq := acks.Position(); seq < 7 { // the two users share the numbers 3 to 8
+		t.Errorf("the client is at %d of %s, want 7 or 8", seq, epoch)
+	}
 }

@@ -46,21 +46,41 @@ func TestBackendInNode(t *testing.T) {
 // The client is the one in the README.
 func TestClientWithoutLibraryInNode(t *testing.T) {
 	t.Parallel()
-	options := ""
+	client, options := readmeClient(t)
+	runStory(t, "websocket.txtar", client, options, "PAUSE="+streamstest.Either("0", "12"))
+}
+
+// A store that is put back to an older copy reuses seqs within an epoch. No client may take what is stored then for a repeat: neither
+// the one in the README, nor tidings.js, nor that in Go.
+func TestClientsAfterAStoreWasPutBack(t *testing.T) {
+	t.Parallel()
+	client, options := readmeClient(t)
+	module, err := filepath.Abs(filepath.Join("..", "..", "delivery", "web", "tidings.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runStory(t, "restored.txtar", client, options, "MODULE="+module)
+}
+
+// readmeClient writes the client of the README to a file. It returns variables for a story: CLIENT, the file, and NODE_OPTIONS, with
+// which Node runs it.
+func readmeClient(t *testing.T) (client, options string) {
+	t.Helper()
+	options = "NODE_OPTIONS="
 	if needNode(t, 20) < 22 {
-		options = "--experimental-websocket"
+		options += "--experimental-websocket"
 	}
 	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, client, _ := strings.Cut(string(readme), "```js\n// listen.mjs")
-	client, _, _ = strings.Cut(client, "```\n")
+	_, code, _ := strings.Cut(string(readme), "```js\n// listen.mjs")
+	code, _, _ = strings.Cut(code, "```\n")
 	file := filepath.Join(t.TempDir(), "listen.mjs")
-	if err := os.WriteFile(file, []byte("//"+client), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("//"+code), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runStory(t, "websocket.txtar", "CLIENT="+file, "NODE_OPTIONS="+options, "PAUSE="+streamstest.Either("0", "12"))
+	return "CLIENT=" + file, options
 }
 
 // The tool of NATS itself takes a minute to build where no cache has it.

@@ -78,8 +78,8 @@ func TestAcksWhileTheHandlerIsBusy(t *testing.T) {
 	}
 }
 
-// The last acknowledgement may have been lost with the connection: it is said again on the next one, but never more than
-// that one has shown.
+// The last acknowledgement may have been lost with the connection: it is sent again on the next one, unless that one starts further
+// back.
 func TestAcksAgainAfterAReconnect(t *testing.T) {
 	s := newServer(t)
 	r := start(s, nil)
@@ -96,15 +96,12 @@ func TestAcksAgainAfterAReconnect(t *testing.T) {
 	}
 	p.cut()
 	p = s.accept()
-	wantResume(t, p.admit(ready(3)), "e1", 5) // a server that knows better
-	if ack := next[wire.Ack](p).Seq; ack != 3 {
-		t.Errorf("ack %d, want no more than ready said", ack)
-	}
+	wantResume(t, p.admit(ready(3)), "e1", 5) // an older copy of the stream: what was acknowledged of it means nothing now
 	p.send(msg(4))
 	if ack := next[wire.Ack](p).Seq; ack != 4 {
-		t.Errorf("ack %d, want no more than came", ack)
+		t.Errorf("ack %d, want what this connection brought", ack)
 	}
-	r.until("msg 5")
+	r.until("msg 5", "msg 4")
 }
 
 func TestManualAck(t *testing.T) {

@@ -83,12 +83,13 @@ func TestStartsOver(t *testing.T) {
 		gap   *wire.Gap
 		from  uint64 // the first message that is no repeat
 	}{
-		"same epoch":                       {ready: ready(3), from: 8},
+		"same epoch":                       {ready: ready(7), from: 8},
+		"further back, and no gap yet":     {ready: ready(3), from: 4},
 		"another epoch":                    {ready: wire.Ready{User: "42", Epoch: "e2"}, from: 1},
 		"another epoch, told":              {ready: wire.Ready{User: "42", Epoch: "e2", After: 2}, gap: &wire.Gap{After: 2, Reason: wire.GapStreamReset}, from: 3},
 		"another user":                     {ready: wire.Ready{User: "43", Epoch: "e1", After: 4}, from: 5},
 		"past the end of the same epoch":   {ready: ready(3), gap: &wire.Gap{After: 3, Reason: wire.GapStreamReset}, from: 4},
-		"expired resets nothing":           {ready: ready(3), gap: &wire.Gap{After: 3, Next: 5, Reason: wire.GapExpired}, from: 8},
+		"expired resets nothing":           {ready: ready(7), gap: &wire.Gap{After: 7, Next: 9, Reason: wire.GapExpired}, from: 8},
 		"purged resets nothing":            {ready: ready(7), gap: &wire.Gap{After: 3, Reason: wire.GapPurged}, from: 8},
 		"at the limit, beyond what we had": {ready: ready(7), gap: &wire.Gap{After: 7, Next: 20, Reason: wire.GapLimit}, from: 8},
 	} {

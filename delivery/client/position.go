@@ -69,26 +69,16 @@ func (p *progress) connected() {
 	p.received, p.acked, p.gapHeard = 0, 0, false
 }
 
-// ready takes the server's word for whose and which stream this is. What was acknowledged before is said again: the last
-// time may not have arrived.
+// ready takes the server's word for whose and which stream this is, and where it starts. A start further back in the same epoch
+// means that an older copy of the stream was put back: its next messages have seqs that were used before, and are no repeats.
+// What was acknowledged before is acknowledged again, because the last acknowledgement may not have arrived.
 func (p *progress) ready(r wire.Ready) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.settled.User != r.User || p.settled.Epoch != r.Epoch {
+	if p.settled.User != r.User || p.settled.Epoch != r.Epoch || r.After < p.handled {
 		p.restart(Position{User: r.User, Epoch: r.Epoch, Seq: r.After})
 	}
 	p.receive(r.After)
-}
-
-// gap starts over where the server says that the position lies past the stream's end: of the same epoch, what comes now
-// may have numbers that were used before, and is no repeat.
-func (p *progress) gap(g wire.Gap) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if g.Reason == wire.GapStreamReset && g.After < p.handled {
-		p.restart(Position{User: p.settled.User, Epoch: p.settled.Epoch, Seq: g.After})
-		p.receive(g.After)
-	}
 }
 
 // give says whether the message is to be handled: repeats are not.

@@ -47,7 +47,6 @@ func (s *session) handle(ctx context.Context, frame wire.Frame) error {
 		s.cfg.OnState(Replaying, nil)
 		s.cfg.OnReady(f)
 	case wire.Gap:
-		s.progress.gap(f)
 		s.cfg.OnGap(f)
 		s.progress.heard()
 	case wire.Msg:

@@ -234,7 +234,7 @@ func (c *Client) admit(conn *connection, ready wire.Ready, at moment) {
 	defer c.mu.Unlock()
 	conn.ready, conn.admitted, conn.epoch = ready, at, known
 	conn.add(kindReady, at, ready.After, 0)
-	if c.epoch != ready.Epoch {
+	if c.epoch != ready.Epoch || conn.auth.After != nil && ready.After < c.last { // another stream, or an older copy of it
 		c.epoch, c.last, c.acked = ready.Epoch, ready.After, [2]uint64{}
 	}
 }

@@ -94,8 +94,12 @@ func (j *judge) began(k int) moment {
 	return math.MaxInt64
 }
 
-// acknowledgedBefore is the largest seq of the epoch that was acknowledged before.
+// acknowledgedBefore is the largest seq of the epoch that was acknowledged before. After a replacement that left the epoch as it was
+// none is known.
 func (j *judge) acknowledgedBefore(k int, at moment) uint64 {
+	if slices.ContainsFunc(j.replaced, func(r moment) bool { return r > j.began(k) && r < at }) {
+		return 0
+	}
 	all := j.highest[k]
 	i := sort.Search(len(all), func(i int) bool { return all[i].at >= at })
 	if i == 0 {

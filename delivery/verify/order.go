@@ -22,6 +22,13 @@ func (j *judge) checkOrder(c *Client, add addFunc) (seen map[int32]place) {
 			}
 			for index, f := range conn.frames {
 				switch f.kind {
+				case kindReady:
+					if conn.auth.After != nil && f.seq < position { // an older copy of the stream: its seqs are used again
+						position = f.seq
+						clear(kept)
+						clear(newest)
+					}
+					continue
 				case kindLive, kindPing:
 					position = max(position, f.seq)
 					continue

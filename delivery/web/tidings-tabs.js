@@ -137,14 +137,16 @@ class Shared {
     if (this.alone) return;
     this.post({ to, here: true });
     if (!ready) return this.joins.push([to, join]);
-    const reset = join.epoch && join.epoch !== ready.epoch;
-    const after = reset ? floor : join.after ?? acked;
+    const { after: asked, epoch = ready.epoch } = JSON.parse(this.auth);
+    const back = epoch === ready.epoch && asked > ready.after; // an older copy of the stream: its numbers are used again
+    const reset = join.epoch && (join.epoch !== ready.epoch || back && join.after > ready.after);
+    const after = reset ? ready.after : join.after ?? acked;
     if (after < floor) return this.post({ to, behind: true });
     const unread = live ? kept.filter(f => f.own && f.at > acked).length : ready.unread;
     const missed = kept.filter(f => f.at > after || f.gap && after > last).map(f => f.text);
     const frames = [JSON.stringify({ ...ready, after, unread }), ...missed];
-    const told = JSON.parse(this.auth).epoch ?? ready.epoch; // of another epoch: the gateway sends a gap
-    if (reset && told === ready.epoch) frames.splice(1, 0, JSON.stringify({ type: "gap", after, reason: "stream_reset" }));
+    // For our own position the gateway sends one.
+    if (reset && !back && epoch === ready.epoch) frames.splice(1, 0, JSON.stringify({ type: "gap", after, reason: "stream_reset" }));
     if (live) frames.push(JSON.stringify({ type: "live", seq: last }));
     this.post({ to, frames });
   }

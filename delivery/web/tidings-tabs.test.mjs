@@ -97,10 +97,10 @@ class Socket {
     if (type !== "auth") return;
     g.auths.push({ token, after });
     if (token === "refused") return this.end(4401, "no such token");
-    const start = user === token && epoch === g.epoch ? after : g.acked, last = g.stream.length;
+    const last = g.stream.length, start = user === token && epoch === g.epoch && after <= last ? after : g.acked;
     this.say({ type: "hello", protocol: "tidings.v1" });
     this.say({ type: "ready", user: token, conn: "", epoch: this.gateway.epoch, after: start, unread: last - g.acked, ping: g.ping });
-    if (epoch && epoch !== g.epoch) this.say({ type: "gap", after: start, reason: "stream_reset" });
+    if (epoch && (epoch !== g.epoch || after > last)) this.say({ type: "gap", after: start, reason: "stream_reset" });
     for (let n = start + 1; n <= last; n++) this.msg(n);
     this.live = true;
     this.say({ type: "live", seq: last });
@@ -299,6 +299,25 @@ test("another stream", async () => {
   for (const t of [a, b, c]) t.client.start();
   await have(["one", "two", "new", "newer"], a, b, c);
   for (const t of [a, b, c]) assert.equal(t.of("gap").length, 2);
+  assert.equal(gateway.open.length, 1);
+});
+
+test("an older copy of the stream, with numbers that are used again", async () => {
+  const a = tab();
+  await live(a);
+  const b = tab({ minBackoff: 1e5, maxBackoff: 1e5, random: () => 1 });
+  await live(b);
+  gateway.publish("one", "two", "three");
+  await have(["one", "two", "three"], a, b);
+  await until("acknowledged", () => gateway.acked === 3);
+  Object.assign(gateway, { stream: ["one"], acked: 1 });
+  gateway.open[0].end(1006);
+  await until("a is told", () => a.of("gap").length === 1);
+  gateway.publish("new two", "new three", "new four");
+  await have(["one", "two", "three", "new two", "new three", "new four"], a);
+  document.dispatchEvent(new Event("visibilitychange")); // b comes late, with a position that means another message now
+  await have(["one", "two", "three", "new two", "new three", "new four"], b);
+  assert.deepEqual(b.of("gap").map(g => g.reason), ["stream_reset"]);
   assert.equal(gateway.open.length, 1);
 });
 

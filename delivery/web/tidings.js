@@ -316,17 +316,13 @@ export class Tidings {
   async #handle(conn, { type, ...f }) {
     switch (type) {
     case "ready":
-      if (this.#position?.user !== f.user || this.#position.epoch !== f.epoch) this.#restart(f, f.after);
+      // Further back in the same epoch: an older copy of the stream was put back, and reuses numbers.
+      if (!(this.#position?.user === f.user && this.#position.epoch === f.epoch && this.#position.seq <= f.after)) this.#restart(f, f.after);
       this.#reach(f.after);
       this.#set("replaying");
       this.#emit("ready", f);
       break;
     case "gap":
-      // The position lay past the stream's end: numbers that were used before are no repeats now.
-      if (f.reason === "stream_reset" && f.after < this.#position.seq) {
-        this.#restart(this.#position, f.after);
-        this.#reach(f.after);
-      }
       this.#emit("gap", f);
       conn.send({ type: "pong" });
       break;

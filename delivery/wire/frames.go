@@ -33,7 +33,7 @@ type Ready struct {
 	User      string `json:"user"`
 	Conn      string `json:"conn"` // names the connection in the gateway's logs
 	Epoch     string `json:"epoch"`
-	After     uint64 `json:"after"`                // where this connection starts
+	After     uint64 `json:"after"`                // where this connection starts; the client's position from now on
 	Unread    uint64 `json:"unread"`               // waiting on the user's own subject behind the stored position
 	Ping      int64  `json:"ping"`                 // milliseconds between the server's pings
 	ExpiresIn int64  `json:"expires_in,omitempty"` // milliseconds to the lease's end; absent: none

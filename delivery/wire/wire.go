@@ -12,7 +12,9 @@
 //	client → server   ack …                   cumulative
 //
 // A position is a pair (epoch, seq). Within a connection seq strictly increases and the epoch never changes; a repeat can
-// only come on a new connection, and a client drops seq <= last of the same epoch.
+// only come on a new connection. A client remembers its position and drops messages with a seq up to it. On each connection
+// it first takes over the position in ready, even if that is further back within the same epoch: an older copy of the stream
+// was put back then, and its next messages reuse numbers that the client knows.
 //
 // The package imports nothing of Tidings, so that a client needs neither NATS nor the gateway.
 package wire
