@@ -153,9 +153,9 @@ func decodeTTL(value json.RawMessage) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	ttl, err := time.ParseDuration(text)
+	ttl, err := streams.ParseDuration(text)
 	if err != nil || ttl < time.Second {
-		return 0, problemf(http.StatusBadRequest, `ttl %.40q: say for how long, at least a second, such as "24h", "90m" or "30s"`, text)
+		return 0, problemf(http.StatusBadRequest, `ttl %.40q: give a duration of at least 1s, such as "30s", "90m", "24h" or "30d"`, text)
 	}
 	return ttl, nil
 }

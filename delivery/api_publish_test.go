@@ -43,7 +43,7 @@ func TestPublishOverHTTP(t *testing.T) {
 	bob, _ := n.live(t, "bob")
 
 	got := n.publishes(t, 202, `{"to":"alice","id":"ord-991","kind":"order.shipped","data":{"order": 991,
-		"at":[1.0, 1e2, "\u00e9\u2028"]},"ttl":"24h"}`)
+		"at":[1.0, 1e2, "\u00e9\u2028"]},"ttl":"1d"}`)
 	if got.ID != "ord-991" || len(got.Results) != 1 || got.Results[0].User != "alice" || got.Results[0].Seq != 1 || got.Results[0].Duplicate {
 		t.Errorf("%+v", got)
 	}
@@ -200,7 +200,7 @@ func TestBadPublications(t *testing.T) {
 		"two ids":             {body: `{"to":"bob","id":"a"}`, headers: []string{"Idempotency-Key", "b"}, status: 400, detail: "Idempotency-Key"},
 		"a ttl of a number":   {body: `{"to":"bob","ttl":60}`, status: 400, detail: "ttl must be a string"},
 		"a ttl of nonsense":   {body: `{"to":"bob","ttl":"1 day"}`, status: 400, detail: `"24h"`},
-		"a short ttl":         {body: `{"to":"bob","ttl":"10ms"}`, status: 400, detail: "at least a second"},
+		"a short ttl":         {body: `{"to":"bob","ttl":"10ms"}`, status: 400, detail: "at least 1s"},
 		"data too large":      {body: `{"to":"bob","data":"` + strings.Repeat("x", 256<<10) + `"}`, status: 413, detail: "262146 bytes of data"},
 		"a body too large":    {body: `{"to":"bob","data":"` + strings.Repeat("x", 2<<20) + `"}`, status: 413, detail: "the body may have"},
 		"a form":              {body: `to=bob`, headers: []string{"Content-Type", "application/x-www-form-urlencoded"}, status: 415, detail: "application/json"},

@@ -77,7 +77,7 @@ func (o *benchOptions) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.cfg.Only, "only", nil, "scenarios to measure, with commas between (default all)")
 	flags.Float64Var(&o.cfg.Scale, "scale", 1, "of users and messages: 0.1 for a quick look")
 	flags.IntVar(&o.cfg.Runs, "runs", 1, "so many, of which figures are the medians")
-	flags.DurationVar(&o.cfg.Idle, "idle", 5*time.Second, "how long connections are idle before memory is looked at; 60s for the figure that counts")
+	durationVar(flags, &o.cfg.Idle, "idle", 5*time.Second, "how long connections are idle before memory is looked at; 60s for the figure that counts")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object in place of the table")
 	o.stream.addName(flags)
 	o.nats.add(flags, "")

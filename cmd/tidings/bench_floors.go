@@ -79,6 +79,6 @@ func newAttackers() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&target, "at", "", "address on this machine")
 	cmd.Flags().IntVar(&n, "connections", 1000, "so many")
-	cmd.Flags().DurationVar(&within, "within", 3*time.Minute, "after which they stop, if nobody has stopped them before")
+	durationVar(cmd.Flags(), &within, "within", 3*time.Minute, "after which they stop, if nobody has stopped them before")
 	return cmd
 }

@@ -130,11 +130,11 @@ func (s *streamFlags) addName(flags *pflag.FlagSet) {
 }
 
 func (s *streamFlags) addLimits(flags *pflag.FlagSet) {
-	flags.DurationVar(&s.cfg.MaxAge, "max-age", 0, "how long the stream keeps notifications (default 720h; -1s for ever)")
+	durationVar(flags, &s.cfg.MaxAge, "max-age", 0, "how long the stream keeps notifications (default 30d; -1s for ever)")
 	flags.Int64Var(&s.cfg.MaxMsgsPerSubject, "max-msgs-per-user", 0, "how many the stream keeps for each user or topic (default 1000; -1 all)")
 	flags.Int64Var(&s.cfg.MaxBytes, "max-bytes", 0, "how many bytes the stream keeps (default: no limit but the server's)")
 	flags.IntVar(&s.cfg.MaxNotification, "max-notification", 0, "bytes of data in one notification (default 262144)")
-	flags.DurationVar(&s.cfg.Duplicates, "duplicates", 0, "window in which an id is stored once (default 2m)")
+	durationVar(flags, &s.cfg.Duplicates, "duplicates", 0, "window in which an id is stored once (default 2m)")
 	flags.IntVar(&s.cfg.Replicas, "replicas", 0, "copies of the stream in a cluster (default 1)")
 	flags.IntVar(&s.cfg.CursorReplicas, "cursor-replicas", 0, "copies of each user's position (default: as the stream)")
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/delivery"
+	"github.com/tidings-io/tidings/streams"
 )
 
 // gatewayOptions are the flags of `tidings gateway`.
@@ -69,14 +70,14 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	o.stream.addLimits(flags)
 
 	flags.Int64Var(&o.tail, "tail", 256, "MiB of the stream's newest part to keep in memory")
-	flags.DurationVar(&o.commitInterval, "commit-interval", 5*time.Second, "how often a connected user's position is committed, at most")
+	durationVar(flags, &o.commitInterval, "commit-interval", 5*time.Second, "how often a connected user's position is committed, at most")
 	flags.IntVar(&o.maxDevices, "max-devices", 10, "devices of a user with a position of their own")
 	flags.StringVar(&o.authSubject, "auth-subject", auth.DefaultSubject, "NATS subject on which the backend is asked about tokens")
-	flags.DurationVar(&o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
-	flags.DurationVar(&o.authWithin, "auth-within", 10*time.Second, "for a client to send its token")
-	flags.DurationVar(&o.ping, "ping", 25*time.Second, "between pings to clients")
-	flags.DurationVar(&o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown, of 2s or less all at once; few take less, a second signal hurries")
-	flags.DurationVar(&o.drainDelay, "drain-delay", 0, "before that, with /readyz failing, for load balancers to notice")
+	durationVar(flags, &o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
+	durationVar(flags, &o.authWithin, "auth-within", 10*time.Second, "for a client to send its token")
+	durationVar(flags, &o.ping, "ping", 25*time.Second, "between pings to clients")
+	durationVar(flags, &o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown, of 2s or less all at once; few take less, a second signal hurries")
+	durationVar(flags, &o.drainDelay, "drain-delay", 0, "before that, with /readyz failing, for load balancers to notice")
 	o.limits.add(flags)
 	o.log.add(flags)
 }
@@ -210,7 +211,7 @@ func (s *syncFlag) Set(value string) error {
 		s.interval = 0
 		return nil
 	}
-	d, err := time.ParseDuration(value)
+	d, err := streams.ParseDuration(value)
 	if err != nil || d < time.Millisecond {
 		return errors.New(`use "always", or an interval from 1ms, such as 1s`)
 	}

@@ -16,7 +16,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 		"bool":        {"1", "true", "false", "false"},
 		"int":         {"7", "7", "8", "8"},
 		"int64":       {"7", "7", "8", "8"},
-		"duration":    {"7s", "7s", "8s", "8s"},
+		"duration":    {"7d", "168h0m0s", "1d12h", "36h0m0s"},
 		"float64":     {"7", "7", "0.5", "0.5"},
 		"intSlice":    {"7,8", "[7,8]", "9", "[9]"},
 		"stringArray": {"x,y", "[x,y]", "z", "[z]"},

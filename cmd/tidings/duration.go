@@ -1,0 +1,33 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tidings-io/tidings/streams"
+)
+
+// durationFlag is a duration in which days and weeks are possible too.
+type durationFlag time.Duration
+
+// durationVar adds a flag for a duration. It is for every such flag, in place of pflag's DurationVar.
+func durationVar(flags *pflag.FlagSet, d *time.Duration, name string, otherwise time.Duration, usage string) {
+	*d = otherwise
+	flags.Var((*durationFlag)(d), name, usage)
+}
+
+func (d *durationFlag) Type() string { return "duration" }
+
+func (d *durationFlag) String() string {
+	if *d == 0 {
+		return "0" // which pflag does not show as a default, as it does 0s
+	}
+	return time.Duration(*d).String()
+}
+
+func (d *durationFlag) Set(value string) error {
+	parsed, err := streams.ParseDuration(value)
+	*d = durationFlag(parsed)
+	return err
+}
