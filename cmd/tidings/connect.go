@@ -21,6 +21,7 @@ type natsFlags struct {
 }
 
 func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
+	heading(flags, "Flags")
 	flags.StringVar(&n.url, "nats", url, "URL of the NATS server, or several of a cluster with commas between")
 	flags.StringVar(&n.creds, "creds", "", "credentials file for NATS")
 	flags.StringVar(&n.user, "nats-user", "", "user name for NATS")
@@ -30,6 +31,7 @@ func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
 	flags.StringVar(&n.ca, "nats-ca", "", "file of certificate authorities for NATS")
 	flags.StringVar(&n.cert, "nats-cert", "", "client certificate file for NATS, with --nats-key")
 	flags.StringVar(&n.key, "nats-key", "", "client key file for NATS")
+	heading(flags, "Connection to NATS")
 }
 
 // checkNATSFlags refuses what says nothing alone, for every command that has natsFlags.

@@ -51,34 +51,46 @@ type gatewayOptions struct {
 func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.SortFlags, o.given = false, flags.Changed
 	flags.BoolVar(&o.dev, "dev", false, "try it out: data in ./tidings-data, a demo page at /, the token is the user's name; loopback only")
+	heading(flags, "Flags")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for clients")
 	o.tls.add(flags)
 	flags.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:8081", "address for operators: /livez, /readyz, /metrics, /debug/pprof; '' for none")
+	heading(flags, "Addresses and TLS")
+
 	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
 	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line, read again when it changes; or keys in "+keyVariable+". Without one it is off")
-
 	flags.StringVar(&o.tokenCookie, "token-cookie", "", "name of a cookie in which browsers may send the token, from pages of --origin and of the same host")
+	heading(flags, "Web pages and the HTTP API")
 
 	flags.StringVar(&o.data, "data", "", "run an embedded NATS server with its data in this directory")
 	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
 	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server; -1 any that is free, 0 none: only this process uses it")
 	flags.Var(&o.sync, "sync", `when the embedded server flushes to disk: "always" before it acknowledges, or every so often, such as 1s`)
 	flags.Int64Var(&o.maxStore, "max-store", 0, "bytes that the embedded server may keep on disk (default: what is free, less a reserve)")
+	heading(flags, "Embedded NATS server")
 	o.nats.add(flags, "")
 
 	o.stream.addName(flags)
 	o.stream.addLimits(flags)
+	heading(flags, "Stream")
 
 	flags.Int64Var(&o.tail, "tail", 256, "MiB of the stream's newest part to keep in memory")
 	durationVar(flags, &o.commitInterval, "commit-interval", 5*time.Second, "how often a connected user's position is committed, at most")
 	flags.IntVar(&o.maxDevices, "max-devices", 10, "devices of a user with a position of their own")
+	durationVar(flags, &o.ping, "ping", 25*time.Second, "between pings to clients")
+	heading(flags, "Delivery")
+
 	flags.StringVar(&o.authSubject, "auth-subject", auth.DefaultSubject, "NATS subject on which the backend is asked about tokens")
 	durationVar(flags, &o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
 	durationVar(flags, &o.authWithin, "auth-within", 10*time.Second, "for a client to send its token")
-	durationVar(flags, &o.ping, "ping", 25*time.Second, "between pings to clients")
+	heading(flags, "Authentication")
+
 	durationVar(flags, &o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown, of 2s or less all at once; few take less, a second signal hurries")
 	durationVar(flags, &o.drainDelay, "drain-delay", 0, "before that, with /readyz failing, for load balancers to notice")
+	heading(flags, "Shutdown")
+
 	o.limits.add(flags)
+	heading(flags, "Limits")
 	o.log.add(flags)
 }
 

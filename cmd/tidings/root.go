@@ -53,6 +53,7 @@ Try it:  tidings gateway --dev`,
 	root.SetVersionTemplate("tidings {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
+	root.SetUsageFunc(printUsage)
 	root.AddCommand(newGateway(), newPublish(), newListen(), newResponder(), newUsers(), newDisconnect(), newEpoch(), newDoctor(), newBench(), newVersion())
 	root.InitDefaultCompletionCmd()
 	everyCommand(root, refuseUnknown) // which cobra answers with the help text and exit code 0
@@ -128,8 +129,10 @@ type logFlags struct {
 }
 
 func (l *logFlags) add(flags *pflag.FlagSet) {
+	heading(flags, "Flags")
 	flags.StringVar(&l.level, "log-level", "info", "least level to log: trace, debug, info, warn, error")
 	flags.StringVar(&l.format, "log-format", "auto", "console, json, or auto: console on a terminal")
+	heading(flags, "Logging")
 }
 
 func (l *logFlags) logger(w io.Writer) (zerolog.Logger, error) {
