@@ -251,3 +251,24 @@ func TestPublishMoreThanNATSCarries(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// A key that is used again for something else is the publisher's mistake, and is not answered as if that were stored.
+func TestAnIdempotencyKeyUsedAgain(t *testing.T) {
+	t.Parallel()
+	n := newTown(t, withKeys(apiKey))
+	n.publishes(t, 202, `{"to":["alice","bob"],"data":{"order": 991}}`, "Idempotency-Key", "k")
+	if again := n.publishes(t, 202, `{"to":["alice"],"data":{"order":991},"ttl":"1h"}`, "Idempotency-Key", "k"); !again.Results[0].Duplicate {
+		t.Errorf("%+v", again)
+	}
+	other := `{"to":["alice","bob"],"id":"k","data":{"order":992}}`
+	p := as[problem](n.call(t, http.MethodPost, "/v1/notifications", other).is(409))
+	if !strings.Contains(p.Detail, `"k", at seq `) || len(p.Results) != 2 || p.Results[1].Status != 409 || p.ID != "k" {
+		t.Errorf("%+v", p)
+	}
+	got := n.publishes(t, 207, strings.Replace(other, `"bob"`, `"carol"`, 1))
+	if got.Results[0].Status != 409 || got.Results[0].Seq != 0 || got.Results[1].Seq != 3 || got.Results[1].Duplicate {
+		t.Errorf("%+v", got)
+	}
+	n.publishes(t, 202, `{"topic":"all","data":1}`, "Idempotency-Key", "k")
+	as[problem](n.call(t, http.MethodPost, "/v1/notifications", `{"topic":"all","data":2}`, "Idempotency-Key", "k").is(409))
+}

@@ -44,6 +44,8 @@ func problemFor(err error) *problem {
 		return problemf(http.StatusRequestEntityTooLarge, "the body may have %d bytes: send a reference in data, or fewer recipients", long.Limit)
 	case errors.Is(err, streams.ErrTooLarge):
 		return problemf(http.StatusRequestEntityTooLarge, "%s", err)
+	case errors.Is(err, streams.ErrConflict):
+		return problemf(http.StatusConflict, "%s", err)
 	case errors.Is(err, streams.ErrBadNotification), errors.Is(err, streams.ErrBadName):
 		return problemf(http.StatusBadRequest, "%s", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -21,6 +22,9 @@ var (
 	ErrTooLarge = errors.New("notification too large")
 	// ErrBadNotification is wrapped where an id, kind, TTL or content type cannot be sent.
 	ErrBadNotification = errors.New("unusable notification")
+	// ErrConflict is wrapped if the id was used within the duplicates window, for the same recipient, for a notification with other
+	// data, kind or content type. Nothing is stored. A publisher that may not read the stream gets a Receipt with Duplicate instead.
+	ErrConflict = errors.New("the id is another notification's")
 )
 
 // Notification is what a backend tells a user.
@@ -31,13 +35,15 @@ type Notification struct {
 	ContentType string        // text/… keeps data a string that happens to be JSON
 	TTL         time.Duration // at least 1 s; 0: as long as the stream keeps it
 	Traceparent string        // W3C trace context
+
+	sum string // its digest, if that is known
 }
 
 // Receipt says that the stream has stored a notification.
 type Receipt struct {
 	Seq       uint64
 	ID        string
-	Duplicate bool // the id was there already, with this sequence
+	Duplicate bool // the same notification was there already, with this sequence
 }
 
 // Result is what became of a notification to one of many users.
@@ -53,10 +59,13 @@ type Publisher struct {
 	js  jetstream.JetStream
 	max int
 	dst string
+
+	unreadable atomic.Bool // NATS forbids to read the stream
 }
 
-// NewPublisher returns a publisher to the stream that Config names. It asks nothing of NATS but to publish: the stream need
-// not be visible to it.
+// NewPublisher returns a publisher to the stream that Config names. It needs no right but to publish. With that to
+// $JS.API.STREAM.MSG.GET.<stream> it finds an id that is used again for something else; without, NATS reports the missing right to
+// the connection's error handler, once, when an id comes for the second time.
 func NewPublisher(nc *nats.Conn, cfg Config) (*Publisher, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -100,6 +109,7 @@ func (p *Publisher) Users(ctx context.Context, users []string, n Notification) [
 	if n.ID == "" {
 		n.ID = nuid.Next()
 	}
+	n.sum = n.digest() // once for all
 	var results []Result
 	seen := map[string]bool{}
 	for _, user := range users {
@@ -158,7 +168,11 @@ func (p *Publisher) try(ctx context.Context, msg *nats.Msg, within time.Duration
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return p.js.PublishMsg(ctx, msg)
+	ack, err := p.js.PublishMsg(ctx, msg)
+	if err == nil && ack.Duplicate {
+		err = p.checkDuplicate(ctx, msg, ack.Sequence)
+	}
+	return ack, err
 }
 
 // sendable returns the error with which nats.go would refuse a request. It must be asked before each request of any size, since nats.go
@@ -209,6 +223,9 @@ func (p *Publisher) message(subject string, n Notification) (*nats.Msg, error) {
 	if n.TTL != 0 && n.TTL < time.Second {
 		return nil, fmt.Errorf("%w: ttl %s: the least is 1s", ErrBadNotification, n.TTL)
 	}
+	if n.sum == "" {
+		n.sum = n.digest()
+	}
 	msg := nats.NewMsg(subject)
 	msg.Data = n.Data
 	for _, h := range []struct{ what, name, value string }{
@@ -226,6 +243,7 @@ func (p *Publisher) message(subject string, n Notification) (*nats.Msg, error) {
 	}
 	msg.Header.Set(jetstream.MsgIDHeader, idScope(subject)+n.ID)
 	msg.Header.Set(jetstream.ExpectedStreamHeader, p.dst)
+	msg.Header.Set(HeaderDigest, n.sum)
 	if n.TTL > 0 {
 		msg.Header.Set(jetstream.MsgTTLHeader, n.TTL.Truncate(time.Second).String())
 	}

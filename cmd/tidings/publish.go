@@ -81,7 +81,7 @@ USER is the first user, --to names further ones; with --to, give DATA or - too.`
 	flags.SortFlags = false
 	flags.StringVar(&topic, "topic", "", "publish to this topic, in place of a user")
 	flags.StringArrayVar(&alsoTo, "to", nil, "further user, beside USER; repeat for more")
-	flags.StringVar(&n.ID, "id", "", "id of the notification: published twice within the duplicates window, it is stored once")
+	flags.StringVar(&n.ID, "id", "", "id of the notification: published twice within the duplicates window, it is stored once; with other data it is refused")
 	flags.StringVar(&n.Kind, "kind", "", "kind of the notification, such as order.shipped")
 	flags.StringVar(&n.ContentType, "content-type", "", "content type of the data; text/… keeps JSON a string")
 	durationVar(flags, &n.TTL, "ttl", 0, "time after which it need not be delivered any more, such as 24h or 30d; at least 1s")
