@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +29,18 @@ var secrets streamstest.Secrets
 // TestMain makes the test binary serve as `tidings`, and as a nats-server to fault tests.
 func TestMain(m *testing.M) {
 	streamstest.Child()
+	defaultSignals()
 	testscript.Main(searched{m}, map[string]func(){"tidings": main})
+}
+
+// defaultSignals lets child processes start with the default actions of signals that this process was started to ignore, as nohup and
+// background jobs of a shell are. What is ignored is inherited, what is caught is not. Windows has no such thing.
+func defaultSignals() {
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // searched runs the tests and fails where a secret was written.
