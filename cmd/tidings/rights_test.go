@@ -162,7 +162,7 @@ func TestLeastRightsSuffice(t *testing.T) {
 	if out, err := server.command("gateway", "new-epoch"); err != nil {
 		t.Errorf("new-epoch: %s, %v", out, err)
 	}
-	if out, err := server.command("operator", "users", "forget", "alice", "--messages"); err != nil || out != "forgot alice: 2 positions, 2 notifications\n" {
+	if out, err := server.command("operator", "users", "forget", "alice", "--messages", "--yes"); err != nil || out != "forgot alice: 2 positions, 2 notifications\n" {
 		t.Errorf("forget: %s, %v", out, err)
 	}
 	operator, operatorDenied := server.as("operator")
