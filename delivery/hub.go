@@ -32,7 +32,7 @@ func newHub() *hub { return &hub{users: map[string][]*session{}} }
 func (h *hub) add(s *session, since time.Time) error {
 	kind, err := h.enter(s, since)
 	if kind != "" { // that is written into the log, for which others should not wait
-		return s.g.refuse(kind, s.request.RemoteAddr)
+		return s.g.refuse(kind, s.request.RemoteAddr, "user", s.cursor.User)
 	}
 	return err
 }

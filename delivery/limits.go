@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -97,8 +98,9 @@ func limitFor(kind string) *closing {
 	return c
 }
 
-// refuse turns somebody away. It counts the refusal by its kind, and logs one of a kind a minute.
-func (g *Gateway) refuse(kind, remote string) error {
+// refuse turns a client away. It counts the refusal by its kind, and logs one of a kind a minute, with the names and values of further fields
+// such as the user.
+func (g *Gateway) refuse(kind, remote string, fields ...any) error {
 	g.metrics.limited(kind)
 	of := g.gate.refused[kind]
 	hint := "turned away: raise the limit if this was no abuse"
@@ -106,7 +108,7 @@ func (g *Gateway) refuse(kind, remote string) error {
 	case limitConnectionsPerAddress, limitUnauthenticatedPerAddress, limitConnectRate, limitFailedAuthRate:
 		hint += "; if the address is that of a proxy of yours, name it with --trusted-proxy"
 	}
-	of.log.Warn().Str("limit", kind).Str("remote", remote).Int64("so_far", of.n.Add(1)).Msg(hint)
+	of.log.Warn().Str("limit", kind).Str("remote", remote).Fields(fields).Int64("so_far", of.n.Add(1)).Msg(hint)
 	return limitFor(kind)
 }
 
@@ -198,8 +200,9 @@ func maybeGuessed(err error) bool {
 // mayPublish counts a request to publish by its key, which is good.
 func (g *Gateway) mayPublish(r *http.Request) error {
 	_, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !g.gate.publications.take(sha256.Sum256([]byte(key))) {
-		return g.refuse(limitPublishRate, r.RemoteAddr)
+	sum := sha256.Sum256([]byte(key))
+	if !g.gate.publications.take(sum) {
+		return g.refuse(limitPublishRate, r.RemoteAddr, "key_sha256", fmt.Sprintf("%x…", sum[:4]))
 	}
 	return nil
 }

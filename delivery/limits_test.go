@@ -2,11 +2,14 @@ package delivery_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -260,4 +263,28 @@ func TestNobodyWaitsForTheLogOfARefusal(t *testing.T) {
 		t.Error("others wait for the log")
 	}
 	p.closed(wire.CloseTooMany)
+}
+
+// TestTheLogNamesWhoIsOverALimit: the user of too many connections, and the API key, by a digest, of too many requests.
+func TestTheLogNamesWhoIsOverALimit(t *testing.T) {
+	t.Parallel()
+	log := &journal{}
+	n := newTown(t, withKeys(apiKey), withLimits(delivery.Limits{ConnectionsPerUser: 1, PublishRate: 0.01}), func(c *nodeConfig) { c.log = log })
+	n.live(t, "alice")
+	p := n.dial(t)
+	p.send(wire.Auth{Token: "alice"})
+	p.closed(wire.CloseTooMany)
+	for range 2 {
+		n.call(t, http.MethodPost, "/v1/notifications", `{"to":"alice","data":1}`, "Authorization", "Bearer "+apiKey)
+	}
+	sum := sha256.Sum256([]byte(apiKey))
+	for limit, field := range map[string]string{
+		"connections_per_user": `"user":"alice"`, "publish_rate": fmt.Sprintf(`"key_sha256":"%x…"`, sum[:4]),
+	} {
+		if !slices.ContainsFunc(log.all(), func(line string) bool {
+			return strings.Contains(line, `"limit":"`+limit+`"`) && strings.Contains(line, field)
+		}) {
+			t.Errorf("%s: no line with %s in %q", limit, field, log.all())
+		}
+	}
 }

@@ -126,7 +126,7 @@ func (t *Tail) Run(ctx context.Context) error {
 			if delay = min(most, 2*delay); errors.Is(err, errAnew) {
 				delay = least
 			}
-			t.log.Warn().Err(err).Dur("again_in", delay).Msg("reading the stream was interrupted")
+			t.log.Warn().Err(err).Dur("retry_in_ms", delay).Msg("reading the stream was interrupted")
 			_ = pause(ctx, delay) // whose end the loop sees
 		}
 		return nil

@@ -266,13 +266,26 @@ func (f *source) problems(variables map[string]bool) (problems []string) {
 		case *ast.IncDecStmt:
 			set(n.X)
 		case *ast.CallExpr:
-			if call, ok := n.Fun.(*ast.SelectorExpr); ok && f.ends(call) {
+			call, ok := n.Fun.(*ast.SelectorExpr)
+			if ok && f.ends(call) {
 				add(n.Pos(), "only main ends the process: return the error")
+			}
+			if ok && unitless(call, n.Args) {
+				add(n.Pos(), "a log field with a duration is a number of milliseconds: end its name in _ms")
 			}
 		}
 		return true
 	})
 	return problems
+}
+
+// unitless reports whether a call adds a duration to a log line, which zerolog writes in milliseconds, under a name without the unit.
+func unitless(call *ast.SelectorExpr, args []ast.Expr) bool {
+	if !slices.Contains([]string{"Dur", "Durs", "TimeDiff"}, call.Sel.Name) || len(args) < 2 {
+		return false
+	}
+	name, ok := args[0].(*ast.BasicLit)
+	return !ok || !strings.HasSuffix(strings.Trim(name.Value, `"`), "_ms")
 }
 
 // settled says whether a variable of a package may begin so: as something that need not change. What is filled or locked

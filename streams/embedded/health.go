@@ -29,7 +29,7 @@ func (s *Server) awaitReady(ctx context.Context, held holding, every time.Durati
 			return fmt.Errorf("NATS server not ready after %s with %d durable consumers and %d MiB of messages in %s (allow a longer start)",
 				timeout, held.durables, held.bytes>>20, s.cfg.Dir)
 		case <-progress.C:
-			s.log.Info().Dur("elapsed", time.Since(began)).Dur("timeout", timeout).
+			s.log.Info().Dur("elapsed_ms", time.Since(began)).Dur("timeout_ms", timeout).
 				Int("durables", held.durables).Int64("bytes", held.bytes).Msg("recovering the JetStream store")
 		}
 	}
