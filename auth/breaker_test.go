@@ -173,10 +173,10 @@ func TestWhatDoesNotOpenTheBreaker(t *testing.T) {
 			if err != nil || nc.Flush() != nil {
 				t.Fatal(err)
 			}
-			for range many {
+			for i := range many {
 				ctx, cancel := context.WithCancel(context.Background())
 				go func() { <-questions; cancel() }()
-				if _, err := r.Authenticate(ctx, auth.Request{Token: "token-1"}); !errors.Is(err, context.Canceled) {
+				if _, err := r.Authenticate(ctx, auth.Request{Token: fmt.Sprint("left", i)}); !errors.Is(err, context.Canceled) {
 					t.Fatal(err)
 				}
 			}

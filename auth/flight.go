@@ -17,7 +17,9 @@ type flight struct {
 	asked  time.Time
 	cancel context.CancelFunc
 
-	waiting int // guarded by Requester.mu
+	// Guarded by Requester.mu.
+	waiting int
+	sent    bool // the backend has the question
 
 	// Readable once done is closed.
 	done   chan struct{}
@@ -56,21 +58,37 @@ func (r *Requester) join(ctx context.Context, req Request) *flight {
 	return f
 }
 
-// fly asks. It ends by its own timeouts, or when nobody waits any more.
+// fly asks. It ends by its own timeouts, or before it asks if nobody waits any more.
 func (r *Requester) fly(ctx context.Context, f *flight, req Request) {
 	defer f.cancel()
-	f.answer, f.err = r.askTwice(ctx, req)
+	f.answer, f.err = r.askTwice(ctx, f, req)
 	r.mu.Lock()
 	r.land(f)
 	r.mu.Unlock()
 	close(f.done)
 }
 
-// leave takes one from those who wait.
+// leave removes one caller. If none is left, a question that has not been sent is cancelled and gives up its place in the queue. One that
+// has been sent stays until it is answered or times out: the backend works on it, so it must keep its slot, and a client that reconnects
+// meanwhile joins it instead of asking again.
 func (r *Requester) leave(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if f.waiting--; f.waiting == 0 {
+	f.waiting--
+	r.cancelUnwanted(f)
+}
+
+// setSent marks a question as sent, or as no longer on its way. It reports whether a caller waits for the answer.
+func (r *Requester) setSent(f *flight, sent bool) (wanted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.sent = sent && f.waiting > 0
+	r.cancelUnwanted(f)
+	return f.waiting > 0
+}
+
+func (r *Requester) cancelUnwanted(f *flight) {
+	if f.waiting == 0 && !f.sent {
 		r.land(f)
 		f.cancel()
 	}

@@ -125,15 +125,53 @@ func TestACallerThatLeavesTakesNobodyAlong(t *testing.T) {
 		t.Errorf("%+v, %v", got.id, got.err)
 	}
 
-	// A question for which nobody waits any more is over: whoever comes then asks anew.
-	call(patience)
-	receive(t, questions, "the question")
-	leave[3]()
-	receive(t, results, "the one that left")
-	call(patience)
-	_ = receive(t, questions, "a new question").Respond([]byte(yes))
-	if got := receive(t, results, "the answer"); got.err != nil {
-		t.Error(got.err)
-	}
 	eventually(t, "everybody to be gone", func() bool { return r.Waiting() == 0 })
+}
+
+// The backend works on a question that was sent, whether its caller has left or not: it keeps its slot, or callers that come and go would
+// have the backend asked about more tokens at once than it may. The caller that reconnects gets its answer.
+func TestASentQuestionKeepsItsSlot(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	questions := make(chan *nats.Msg, 100)
+	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
+	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 2 * patience, MaxInFlight: 1, MaxWait: 2 * patience})
+	results := make(chan error, 3)
+	call := func(ctx context.Context, token string) {
+		go func() {
+			_, err := r.Authenticate(ctx, auth.Request{Token: token, RemoteAddr: "192.0.2.1:1000"})
+			results <- err
+		}()
+	}
+	leaving, leave := context.WithCancel(context.Background())
+	call(leaving, "token-1")
+	question := receive(t, questions, "the question")
+	call(leaving, "token-2")
+	eventually(t, "another to wait", func() bool { n, _ := r.Queued(); return n == 1 })
+	leave()
+	for range 2 {
+		if err := receive(t, results, "those that left"); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	eventually(t, "nobody to wait", func() bool { n, _ := r.Queued(); return n == 0 && r.Free() == 0 })
+	call(context.Background(), "token-3")
+	eventually(t, "the next to wait", func() bool { n, _ := r.Queued(); return n == 1 })
+	call(context.Background(), "token-1")
+	eventually(t, "the first to join", func() bool { return r.Waiting() == 2 })
+	_ = question.Respond([]byte(yes))
+	question = receive(t, questions, "the next question")
+	if string(question.Data) != "token-3" {
+		t.Errorf("asked about %s", question.Data)
+	}
+	_ = question.Respond([]byte(yes))
+	for range 2 {
+		if err := receive(t, results, "an answer"); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, "the slot to be free", func() bool { return r.Free() == 1 })
+	if len(questions) != 0 {
+		t.Error("asked about a token whose caller had left")
+	}
 }

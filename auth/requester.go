@@ -29,8 +29,8 @@ type RequesterConfig struct {
 	MaxWait time.Duration
 }
 
-// Requester asks over NATS. It is safe for concurrent use. A question on its way has a goroutine, which ends with the last caller that
-// waits for it, or soon after.
+// Requester asks over NATS. It is safe for concurrent use. A question has a goroutine. It ends with the answer or Timeout, when the
+// connection is closed or, if the question has not been sent, with the last caller that waits for it.
 type Requester struct {
 	// Static after construction.
 	nc      *nats.Conn
@@ -85,7 +85,9 @@ var (
 //
 // Callers with the same token, origin, address (whatever the port), device and Renew at the same time are one question, which bears the
 // Conn, port and UserAgent of the first of them: so two of them at the same instant use a token for one use once, and both are admitted.
-// A caller whose ctx ends leaves the others theirs. An answer is not kept for those who come later.
+// A caller whose ctx ends leaves the others theirs. If it was the last one, a question that waits for its turn is not asked any more. One
+// that has been sent keeps its turn until the answer or Timeout, because the backend still works on it, and callers that come until then
+// join it. An answer is not kept for those who come later.
 //
 // After questions in a row of five hosts to which there was no answer it asks nothing for about a second, and fails with *[Unavailable]. Then
 // one question probes; while there is no answer the pause grows to about 10 s. Once NATS was away, all that is forgotten. The host is that of
@@ -116,17 +118,17 @@ func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, er
 	return id, nil
 }
 
-func (r *Requester) askTwice(ctx context.Context, req Request) (*nats.Msg, error) {
+func (r *Requester) askTwice(ctx context.Context, f *flight, req Request) (*nats.Msg, error) {
 	until := time.Now().Add(r.maxWait) // for both tries
-	answer, err := r.ask(ctx, until, req)
+	answer, err := r.ask(ctx, f, until, req)
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNotConnected) {
 		r.pause(ctx)
-		answer, err = r.ask(ctx, until, req)
+		answer, err = r.ask(ctx, f, until, req)
 	}
 	return answer, err
 }
 
-func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nats.Msg, error) {
+func (r *Requester) ask(ctx context.Context, f *flight, until time.Time, req Request) (*nats.Msg, error) {
 	host := hostOf(req.RemoteAddr)
 	if !r.breaker.closed(r.nc.Stats().Reconnects, host) {
 		return nil, errOpen
@@ -135,8 +137,6 @@ func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nat
 		return nil, err
 	}
 	defer r.turns.give()
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -149,10 +149,16 @@ func (r *Requester) ask(ctx context.Context, until time.Time, req Request) (*nat
 	if limit := r.nc.MaxPayload(); int64(msg.Size()-len(msg.Subject)) > limit {
 		return nil, &Refusal{Code: "token_too_large", Message: fmt.Sprintf("at most %d bytes with headers", limit)}
 	}
+	if !r.setSent(f, true) {
+		return nil, context.Canceled
+	}
+	defer r.setSent(f, false)
 	spell, ok := r.breaker.ask(r.nc.Stats().Reconnects, host)
 	if !ok {
 		return nil, errOpen
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.timeout)
+	defer cancel()
 	answer, err := r.nc.RequestMsgWithContext(ctx, msg)
 	switch {
 	case err == nil:

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -106,11 +107,12 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 	if err := g.reachable(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.OpenWithin)
+	defer cancel()
 	identity, err := g.ask(r, token, a.device)
 	if err != nil {
 		return err
 	}
-	ctx := r.Context()
 	mark, err := g.cfg.Tail.Mark(ctx)
 	switch {
 	case err != nil:

@@ -24,3 +24,15 @@ func (g *Gateway) Inside() (all, unknown, addresses int) {
 
 // Refused is how many were turned away by a limit.
 func (g *Gateway) Refused(kind string) int64 { return g.gate.refused[kind].n.Load() }
+
+// Unconfirmed is how many connections of the user have a gap that the client has not confirmed.
+func (g *Gateway) Unconfirmed(user string) (n int) {
+	g.hub.mu.Lock()
+	defer g.hub.mu.Unlock()
+	for _, s := range g.hub.users[user] {
+		if s.owed.Load() > 0 {
+			n++
+		}
+	}
+	return n
+}

@@ -48,6 +48,7 @@ type Config struct {
 	Listener net.Listener
 
 	AuthWithin   time.Duration // to the client's first frame: 10 s
+	OpenWithin   time.Duration // from that to ready: 14 s, since our clients take 15 s of silence for a broken connection
 	Ping         time.Duration // between the server's pings: 25 s
 	PongWithin   time.Duration // for the client's answer: 10 s
 	WriteWithin  time.Duration // for a write that stalls: 10 s
@@ -91,6 +92,7 @@ type Gateway struct {
 // New returns a gateway; nothing is started yet.
 func New(cfg Config) *Gateway {
 	cfg.AuthWithin = cmp.Or(cfg.AuthWithin, 10*time.Second)
+	cfg.OpenWithin = cmp.Or(cfg.OpenWithin, 14*time.Second)
 	cfg.Ping = cmp.Or(cfg.Ping, 25*time.Second)
 	cfg.PongWithin = cmp.Or(cfg.PongWithin, 10*time.Second)
 	cfg.WriteWithin = cmp.Or(cfg.WriteWithin, 10*time.Second)

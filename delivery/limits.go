@@ -154,7 +154,9 @@ func (g *Gateway) ask(r *http.Request, token, device string) (auth.Identity, err
 	defer g.gate.admit(addressOf(r.RemoteAddr))
 	request := questionFor(r)
 	request.Token, request.Device = token, device
-	return g.authenticate(r.Context(), request)
+	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.OpenWithin)
+	defer cancel()
+	return g.authenticate(ctx, request)
 }
 
 // notFailing refuses an address that brought too many bad tokens and keys, whatever it brings now: it could guess on otherwise. Only an API

@@ -16,12 +16,25 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// readLoop handles the client's frames until the connection ends.
-func (c *socket) readLoop(ctx context.Context, s *session) error {
+// readLoop handles the client's frames until the connection ends. It begins while the session is opened, so that a client that leaves
+// meanwhile is noticed.
+func (c *socket) readLoop(ctx context.Context, s *session, o *opening) error {
 	for {
-		frame, err := c.readFrame(ctx, s.g, s.g.cfg.Ping+s.g.cfg.PongWithin)
+		if o == nil {
+			c.expect(ctx, s.g.silence())
+		}
+		frame, err := c.readFrame(ctx, s.g)
 		if err != nil {
 			return err
+		}
+		if o != nil {
+			switch kept, err := o.keep(ctx, frame); {
+			case err != nil:
+				return err
+			case kept:
+				continue
+			}
+			o = nil
 		}
 		if ack, is := frame.(wire.Ack); is {
 			s.has(ack.Seq)
@@ -30,12 +43,7 @@ func (c *socket) readLoop(ctx context.Context, s *session) error {
 		}
 		switch f := frame.(type) {
 		case wire.Ack:
-			if f.Seq > s.sent.Load() {
-				err = s.tell(ctx, wire.Error{Code: wire.ErrorBadAck, Message: fmt.Sprintf("%d lies beyond what was sent", f.Seq)})
-			} else if raise(&s.acked, f.Seq) {
-				s.g.metrics.acks.Inc()
-				s.g.cfg.Cursors.Ack(s.cursor, s.epoch, f.Seq)
-			}
+			err = s.acknowledge(ctx, f.Seq)
 		case wire.Renew:
 			err = s.renew(ctx, f.Token)
 		case wire.Auth:
@@ -47,6 +55,18 @@ func (c *socket) readLoop(ctx context.Context, s *session) error {
 	}
 }
 
+// acknowledge moves the user's position to seq, if that was sent.
+func (s *session) acknowledge(ctx context.Context, seq uint64) error {
+	if seq > s.sent.Load() {
+		return s.tell(ctx, wire.Error{Code: wire.ErrorBadAck, Message: fmt.Sprintf("%d lies beyond what was sent", seq)})
+	}
+	if raise(&s.acked, seq) {
+		s.g.metrics.acks.Inc()
+		s.g.cfg.Cursors.Ack(s.cursor, s.epoch, seq)
+	}
+	return nil
+}
+
 // has notes that the client has what was written up to seq, the word of a gap that begins there included. An acknowledgement of what lies
 // before a gap may have crossed it; so may a pong have, but hardly.
 func (s *session) has(seq uint64) {
@@ -55,12 +75,23 @@ func (s *session) has(seq uint64) {
 	}
 }
 
-// readFrame reads one frame; one of an unknown type is nil.
-func (c *socket) readFrame(ctx context.Context, g *Gateway, within time.Duration) (wire.Frame, error) {
-	_ = c.ws.SetReadDeadline(time.Now().Add(within))
-	if ctx.Err() != nil { // cancelled before the deadline was set
-		return nil, context.Cause(ctx)
+// silence is how long a client may send nothing once the session is open.
+func (g *Gateway) silence() time.Duration { return g.cfg.Ping + g.cfg.PongWithin }
+
+// expect sets how long the client may send nothing from now on; 0: as long as it likes. If ctx is done, reads end at once.
+func (c *socket) expect(ctx context.Context, within time.Duration) {
+	var deadline time.Time
+	if within > 0 {
+		deadline = time.Now().Add(within)
 	}
+	_ = c.SetReadDeadline(deadline)
+	if ctx.Err() != nil { // its interrupt may have come before
+		_ = c.SetReadDeadline(time.Now())
+	}
+}
+
+// readFrame reads one frame; one of an unknown type is nil.
+func (c *socket) readFrame(ctx context.Context, g *Gateway) (wire.Frame, error) {
 	kind, r, err := c.ws.NextReader()
 	if err != nil {
 		return nil, lost(ctx, err)

@@ -129,11 +129,16 @@ func (s *session) begin(parent context.Context) (ctx context.Context, over func(
 // end closes the session from outside.
 func (s *session) end(c *closing) { s.cancel(c) }
 
-// open authenticates the client, finds its position and answers ready.
+// open authenticates the client, finds its position and answers ready. All of it together has one time limit.
 func (s *session) open(ctx context.Context, first wire.Auth) error {
+	ctx, cancel := context.WithTimeout(ctx, s.g.cfg.OpenWithin)
+	defer cancel()
 	identity, err := s.authenticate(ctx, first)
 	if err != nil {
 		return err
+	}
+	if ctx.Err() != nil { // nothing is attached for a client that has left
+		return context.Cause(ctx)
 	}
 	cursor, err := s.g.cfg.Cursors.Attach(ctx, s.cursor, s.mark, s.topicsFrom(first))
 	if err != nil {

@@ -76,21 +76,21 @@ func (c *socket) throttle(g *Gateway, over <-chan struct{}) {
 	c.ws.SetPongHandler(func(string) error { return c.control(most) })
 }
 
-// control counts a ping or a pong. Before a client has authenticated it may send two for each second that it has for that.
+// control counts a ping or a pong. Before ready a client may send two for each second that it has to send its token.
 func (c *socket) control(most int) error {
 	c.pace.charge(frameCosts)
-	if c.trusted {
+	if c.trusted.Load() {
 		return nil
 	}
 	if c.controls++; c.controls > most {
-		return &closing{code: wire.CloseBadFrame, reason: "send auth before so many pings or pongs"}
+		return &closing{code: wire.CloseBadFrame, reason: "too many pings or pongs before ready"}
 	}
 	return nil
 }
 
 // trust lets an admitted client send a burst, for which it has yet to gather: or who comes again and again would have one each time.
 func (c *socket) trust(g *Gateway) {
-	c.trusted = true
+	c.trusted.Store(true)
 	if c.pace.bucket != nil {
 		c.pace.bucket.SetBurst(max(10*g.gate.limits.SendRate, c.pace.bucket.Burst()))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -18,9 +19,9 @@ import (
 type socket struct {
 	*cork
 	ws       *websocket.Conn
-	offered  bool // the client named subprotocols
-	trusted  bool // it has authenticated
-	controls int  // pings and pongs that came before
+	offered  bool        // the client named subprotocols
+	controls int         // pings and pongs that came before ready
+	trusted  atomic.Bool // ready was written
 	cookie   string
 }
 
@@ -51,60 +52,72 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	c.serve(g.ctx, s, func() { s.g.leave(s.request.RemoteAddr, s.entered) })
 }
 
-// serve admits the client and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It
-// returns once they have begun, or the client was refused; done is called at the connection's end.
+// serve opens the session and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It
+// returns once both run, or if the client was refused; done is called at the connection's end.
 func (c *socket) serve(ctx context.Context, s *session, done func()) {
 	ctx, over := s.begin(ctx)
 	c.throttle(s.g, ctx.Done())
-	if err := c.admit(ctx, s); err != nil {
+	first, err := c.greet(ctx, s)
+	if err != nil {
 		over(err)
 		done()
 		return
 	}
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		err := s.writeLoop(ctx)
-		if errors.Is(err, websocket.ErrCloseSent) { // by gorilla, in the reader's goroutine, which says in a moment why
-			<-ctx.Done()
-		}
-		s.cancel(err)
-	}()
+	c.expect(ctx, 0) // opening has a time limit of its own
+	opening := &opening{over: make(chan struct{})}
+	written := make(chan struct{}) // closed when nothing is written any more
 	go func() {
 		defer done()
-		err := c.readLoop(ctx, s)
+		err := c.readLoop(ctx, s, opening)
 		s.cancel(err)
 		<-written
 		over(err)
 	}()
+	if err := s.open(ctx, first); err != nil {
+		s.cancel(writeError(ctx, err))
+		close(written)
+		return
+	}
+	c.trust(s.g)
+	c.expect(ctx, s.g.silence())
+	go func() {
+		defer close(written)
+		s.cancel(writeError(ctx, s.writeLoop(ctx)))
+	}()
+	opening.end(ctx, s)
 }
 
-// admit greets the client and waits for its auth frame.
-func (c *socket) admit(ctx context.Context, s *session) error {
+// writeError returns err. If gorilla has sent a close frame, the reader reports in a moment why, and writeError waits for that.
+func writeError(ctx context.Context, err error) error {
+	if errors.Is(err, websocket.ErrCloseSent) {
+		<-ctx.Done()
+	}
+	return err
+}
+
+// greet writes hello and returns the client's auth frame.
+func (c *socket) greet(ctx context.Context, s *session) (first wire.Auth, err error) {
 	if c.offered && c.ws.Subprotocol() == "" {
-		return &closing{code: wire.CloseNoProtocol, reason: "offer the subprotocol " + wire.Subprotocol}
+		return first, &closing{code: wire.CloseNoProtocol, reason: "offer the subprotocol " + wire.Subprotocol}
 	}
 	if err := s.write(wire.Hello{Protocol: wire.Subprotocol, AuthWithin: s.g.cfg.AuthWithin.Milliseconds()}); err != nil {
-		return err
+		return first, err
 	}
 	if err := s.flush(); err != nil {
-		return err
+		return first, err
 	}
-	frame, err := c.readFrame(ctx, s.g, s.g.cfg.AuthWithin-time.Since(s.began))
+	c.expect(ctx, max(time.Nanosecond, s.g.cfg.AuthWithin-time.Since(s.began)))
+	frame, err := c.readFrame(ctx, s.g)
 	if err != nil {
-		return err
+		return first, err
 	}
 	first, ok := frame.(wire.Auth)
 	if !ok {
-		return fmt.Errorf("%w: the first must be auth", wire.ErrBadFrame)
+		return first, fmt.Errorf("%w: the first must be auth", wire.ErrBadFrame)
 	}
 	first.Token = cmp.Or(first.Token, c.cookie)
 	c.cookie = ""
-	if err := s.open(ctx, first); err != nil {
-		return err
-	}
-	c.trust(s.g)
-	return nil
+	return first, nil
 }
 
 func (c *socket) write(frame []byte, _ uint64) error {

@@ -97,7 +97,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
 		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, DemoKey: demoKey, Limits: limits, Listener: listener,
-		AuthWithin: o.authWithin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
+		AuthWithin: o.authWithin, OpenWithin: o.authTimeout + openingBeside, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
 		CertificateExpires: shown.expires(), ReloadFailures: reload.failed.Load,
 	})
 	keys.tell(gateway.SetKeys)

@@ -166,6 +166,10 @@ const (
 	maxNotification = 64<<20 - roomForHeaders
 )
 
+// openingBeside is how long a client may wait from its token to ready, beside --auth-timeout: for its turn to be asked about, and for NATS. With
+// the default of that it is a second less than the silence which our clients bear.
+const openingBeside = 11 * time.Second
+
 // maxPayload is what the embedded server must carry for the largest notification.
 func (o *gatewayOptions) maxPayload() int32 {
 	return int32(max(1<<20, o.stream.cfg.MaxNotification+roomForHeaders))
