@@ -77,6 +77,8 @@ func closingFor(err error) *closing {
 		return comeAgain(wire.CloseTooMany, "too many devices", 30*time.Second)
 	case errors.Is(err, errTimeout):
 		return &closing{code: wire.CloseTimeout, reason: err.Error()}
+	case streams.Refusal(err) != "": // which an operator must end
+		return comeAgain(wire.CloseUnavailable, streams.Refusal(err), 30*time.Second)
 	case unavailable(err):
 		return comeAgain(wire.CloseUnavailable, "NATS is unavailable", 2*time.Second)
 	}

@@ -178,6 +178,7 @@ func (m *metrics) watch(g *Gateway) {
 			return float64(st.Last - st.Through)
 		})
 		read("tail_warm", "1 once the newest part of the stream is in memory, and clients are served.", func() float64 { return oneIf(tail.Stats().Warm) })
+		read("stream_unfit", "1 while a setting of the stream that Tidings depends on is wrong, and is not put back.", func() float64 { return oneIf(tail.Stats().Unfit) })
 		read("cold_reads_waiting", "Connections that wait for a turn at reading the stream.", func() float64 { return float64(tail.Stats().Waiting) })
 	}
 	if cursors := g.cfg.Cursors; cursors != nil {

@@ -80,7 +80,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	n := newNode(t, streamstest.Run(t).URL(), withKeys(apiKey), func(c *nodeConfig) { c.tail.MaxBytes = 2000 })
 	n.answer(t, refuseBad(topic))
 	n.shows(t, map[string]float64{
-		`tidings_tail_warm`: 1, `tidings_nats_connected`: 1, `tidings_tail_limit_bytes`: 2000, `tidings_connections{line="websocket",state="live"}`: 0,
+		`tidings_tail_warm`: 1, `tidings_stream_unfit`: 0, `tidings_nats_connected`: 1, `tidings_tail_limit_bytes`: 2000, `tidings_connections{line="websocket",state="live"}`: 0,
 		`tidings_connections_closed_total{by="gateway",code="4503"}`: 0, `tidings_auth_requests_total{result="unavailable"}`: 0,
 	})
 

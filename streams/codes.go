@@ -3,6 +3,7 @@ package streams
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -11,10 +12,16 @@ import (
 const (
 	codeNoPeers         jetstream.ErrorCode = 10005 // JSClusterNoPeersErrF: not enough nodes for the replicas, until others have started
 	codeNoCluster       jetstream.ErrorCode = 10008 // JSClusterNotAvailErr: no leader
+	codeAccountFull     jetstream.ErrorCode = 10002 // JSAccountResourcesExceededErr
+	codeServerFull      jetstream.ErrorCode = 10023 // JSInsufficientResourcesErr
+	codeNoConsumers     jetstream.ErrorCode = 10026 // JSMaximumConsumersLimitErr
+	codeNoStorage       jetstream.ErrorCode = 10047 // JSStorageResourcesExceededErr
 	codeNoStore         jetstream.ErrorCode = 10049 // JSStreamStoreFailedF
 	codeTooLarge        jetstream.ErrorCode = 10054 // JSStreamMessageExceedsMaximumErr
 	codeOtherStream     jetstream.ErrorCode = 10060 // JSStreamNotMatchErr
 	codeNotClustered    jetstream.ErrorCode = 10074 // JSStreamReplicasNotSupportedErr
+	codeStoreFailed     jetstream.ErrorCode = 10077 // JSStreamStoreFailedF
+	codeSealed          jetstream.ErrorCode = 10109 // JSStreamSealedErr
 	codeStreamOffline   jetstream.ErrorCode = 10118 // JSStreamOfflineErr: none of the nodes that have the stream runs
 	codeConsumerOffline jetstream.ErrorCode = 10119 // JSConsumerOfflineErr, likewise
 	codeInProcess       jetstream.ErrorCode = 10158 // JSStreamDuplicateMessageConflict: the try before may yet be stored
@@ -33,4 +40,33 @@ func NotReady(err error) bool { return has(err, codeNoPeers, codeNoCluster, code
 func Offline(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && api.Code == 503 || has(err, codeStreamOffline, codeConsumerOffline)
+}
+
+// Refusal says in a few words what JetStream refuses until somebody changes its settings or makes room, so that to try again at once is
+// in vain. It is empty for any other error.
+func Refusal(err error) string {
+	what, _ := refusal(err)
+	return what
+}
+
+// refusal is Refusal, and what to do.
+func refusal(err error) (what, todo string) {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return "", ""
+	}
+	switch api.ErrorCode {
+	case codeSealed:
+		return "the stream is sealed", "use another --stream"
+	case codeNoConsumers:
+		return "NATS allows no more users: its limit of consumers is reached",
+			"raise max_consumers of the NATS account and of the stream; tidings doctor says which holds"
+	case codeAccountFull, codeServerFull, codeNoStorage:
+		return "NATS has no room for more", "raise max_store of the server or max_disk of the account, or remove what is not needed"
+	case codeStoreFailed:
+		if strings.HasPrefix(api.Description, "maximum ") { // maximum messages exceeded, and the like
+			return "the stream is full and refuses what is new", "a gateway that runs sets it to drop what is old; or raise its limits with nats stream edit"
+		}
+	}
+	return "", ""
 }

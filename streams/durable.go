@@ -180,10 +180,6 @@ func (d *durables) create(ctx context.Context, from CursorState) (CursorState, e
 		consumer, err = d.stream.js.CreateConsumer(ctx, d.stream.name, cfg)
 		return err
 	})
-	if errors.Is(err, jetstream.ErrMaximumConsumersLimit) {
-		return CursorState{}, fmt.Errorf("cursor %s: %w (raise max_consumers of the stream, or default_max_consumers of the server)",
-			from.CursorID, err)
-	}
 	if err != nil {
 		return CursorState{}, fmt.Errorf("cursor %s: %w", from.CursorID, explain(err))
 	}

@@ -58,6 +58,7 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 		return err
 	}
 	defer stop()
+	t.refused.Store(nil)
 	if _, err := t.settle(ctx, r, last); err != nil {
 		return err
 	}
@@ -86,11 +87,12 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 		case <-poll.C:
 		}
 		before, holes := r.position(), r.holesFound() // messages come while the stream is asked
-		st, err := t.stream.State(ctx)
+		st, info, err := t.stream.look(ctx)
 		if err != nil {
 			return err
 		}
 		t.last.Store(st.Last)
+		t.keepSettings(ctx, info)
 		if again, err := t.enter(ctx, st, st.Last < before, r.holeBefore(st.Expired)); err != nil || again != r {
 			return cmp.Or(err, errAnew)
 		}
@@ -127,7 +129,7 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 	if old != nil {
 		read = old.position()
 	}
-	st, err := t.stream.State(ctx)
+	st, info, err := t.stream.look(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.log.Warn().Str("stream", t.stream.name).Msg("stream deleted; creating it again")
 		if old != nil && t.looked.Load() == reconnects+1 { // else it was deleted long ago, or the server is another one
@@ -138,7 +140,7 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 		if err := t.stream.ensure(ctx); err != nil {
 			return nil, 0, err
 		}
-		st, err = t.stream.State(ctx)
+		st, info, err = t.stream.look(ctx)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -147,6 +149,7 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 	case <-t.deleted: // one before this stream
 	default:
 	}
+	t.keepSettings(ctx, info)
 	t.last.Store(st.Last)
 	wentBack, err := t.wentBack(ctx, st, read)
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 // Inspection is how the stream is, and how Open would want it.
 type Inspection struct {
 	Info    *jetstream.StreamInfo // nil where there is none
-	Changes []string              // what Open would change, such as "max_consumers 1000 → 1000000"
+	Wrong   []string              // settings that Tidings depends on, such as "allow_direct false → true", which a gateway puts back
+	Changes []string              // limits that Open would change beside those, such as "max_consumers 1000 → 1000000"
 	Unfit   error                 // why Open would refuse it: ErrStreamMismatch
 	Taken   string                // where there is none: another stream that has its subjects
 	Ahead   time.Duration         // of the server's clock against ours, at least
@@ -49,11 +50,15 @@ func Inspect(ctx context.Context, nc *nats.Conn, cfg Config) (in Inspection, err
 	case at.Before(asked):
 		in.Ahead = at.Sub(asked)
 	}
-	want, changed, err := adjust(in.Info.Config, s.cfg)
+	right, err := repairable(in.Info)
+	if err == nil {
+		in.Wrong = differences(in.Info.Config, right)
+		var want jetstream.StreamConfig
+		want, err = adjust(in.Info, s.cfg)
+		in.Changes = differences(right, want)
+	}
 	if err != nil {
 		in.Unfit = fmt.Errorf("stream %s: %w", s.name, err)
-	} else if changed {
-		in.Changes = differences(in.Info.Config, want)
 	}
 	return in, nil
 }
@@ -72,7 +77,9 @@ func (s *Stream) taken(ctx context.Context) (string, error) {
 // differences names the settings, as the NATS tools do, that are not the same.
 func differences(have, want jetstream.StreamConfig) (changes []string) {
 	h, w := settings(have), settings(want)
-	for _, name := range slices.Sorted(maps.Keys(w)) {
+	both := maps.Clone(h) // one that is off is left out
+	maps.Copy(both, w)
+	for _, name := range slices.Sorted(maps.Keys(both)) {
 		if from, to := shown(name, h[name]), shown(name, w[name]); from != to {
 			changes = append(changes, fmt.Sprintf("%s %s → %s", name, from, to))
 		}

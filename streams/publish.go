@@ -201,6 +201,9 @@ func notPublished(ctx context.Context, subject string, err error) error {
 
 // passing says whether a publish that failed so may succeed when it is tried again.
 func passing(err error) bool {
+	if Refusal(err) != "" {
+		return false
+	}
 	for _, p := range []error{
 		nats.ErrTimeout, context.DeadlineExceeded, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
 		nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,

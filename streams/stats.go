@@ -15,11 +15,12 @@ type TailStats struct {
 	Last     uint64 // the stream's last seq, as last seen: when somebody came, and at every Poll
 	Warm     bool   // Ready is closed
 	Waiting  int    // readers that wait for a turn at reading the stream
+	Unfit    bool   // a setting of the stream is wrong, and was not put back
 }
 
 // Stats costs two short locks.
 func (t *Tail) Stats() TailStats {
-	st := TailStats{MaxBytes: t.cfg.MaxBytes, Last: t.last.Load()}
+	st := TailStats{MaxBytes: t.cfg.MaxBytes, Last: t.last.Load(), Unfit: t.settingsProblem() != nil}
 	select {
 	case <-t.ready:
 		st.Warm = true

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -154,17 +155,15 @@ func (s *Stream) ensure(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("stream %s: %w", s.name, explain(err))
 		}
-		old := have.CachedInfo().Config
-		want, changed, err := adjust(old, s.cfg)
+		info := have.CachedInfo()
+		want, err := adjust(info, s.cfg)
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", s.name, err)
 		}
-		if changed {
-			if _, err := s.js.UpdateStream(ctx, want); err != nil {
-				return fmt.Errorf("update stream %s: %w", s.name, explain(err))
-			}
+		if len(differences(info.Config, want)) == 0 {
+			return nil
 		}
-		return nil
+		return s.update(ctx, info.Config, want)
 	}
 }
 
@@ -176,9 +175,15 @@ func (s *Stream) MaxNotification() int { return cmp.Or(s.cfg.MaxNotification, De
 
 // State asks the stream's leader: one request, 0.1 to 0.2 ms of the server.
 func (s *Stream) State(ctx context.Context) (State, error) {
+	st, _, err := s.look(ctx)
+	return st, err
+}
+
+// look is State, and the answer of the server that it is made of.
+func (s *Stream) look(ctx context.Context) (State, *jetstream.StreamInfo, error) {
 	info, err := s.bounded(ctx)
 	if err != nil {
-		return State{}, err
+		return State{}, nil, err
 	}
 	st := State{
 		Epoch: epoch(info),
@@ -194,14 +199,14 @@ func (s *Stream) State(ctx context.Context) (State, error) {
 		seq, found, err := s.firstSince(ctx, oldest)
 		switch {
 		case err != nil:
-			return State{}, err
+			return State{}, nil, err
 		case found:
 			st.Expired = max(st.Expired, seq-1)
 		default:
 			st.Expired = st.Last
 		}
 	}
-	return st, nil
+	return st, info, nil
 }
 
 // Oldest returns the seq of the subject's oldest message.
@@ -234,15 +239,20 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("stream %s: %w", s.name, explain(err))
 	}
-	cfg := info.Config
+	if _, err := s.js.UpdateStream(ctx, withGeneration(info.Config)); err != nil {
+		return State{}, fmt.Errorf("new epoch of stream %s: %w", s.name, explain(err))
+	}
+	return s.State(ctx)
+}
+
+// withGeneration returns the settings with which a new epoch starts.
+func withGeneration(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+	cfg.Metadata = maps.Clone(cfg.Metadata)
 	if cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}
 	}
 	cfg.Metadata[metadataGeneration] = strconv.FormatInt(time.Now().UnixNano(), 36)
-	if _, err := s.js.UpdateStream(ctx, cfg); err != nil {
-		return State{}, fmt.Errorf("new epoch of stream %s: %w", s.name, explain(err))
-	}
-	return s.State(ctx)
+	return cfg
 }
 
 // answer is the stream's, or a replica's.
@@ -266,6 +276,9 @@ func epoch(info *jetstream.StreamInfo) string {
 
 // explain adds what to do to an error of the JetStream API.
 func explain(err error) error {
+	if what, todo := refusal(err); what != "" {
+		return fmt.Errorf("%s (%s): %w", what, todo, err)
+	}
 	switch {
 	case has(err, codeOtherStream):
 		return fmt.Errorf("another stream takes it (name it with --stream): %w", err)

@@ -173,7 +173,8 @@ func TestOpenAdjustsTheStream(t *testing.T) {
 			}
 			want := foreign
 			want.Subjects = append(slices.Clone(want.Subjects), "notify.topic.*")
-			want.AllowDirect, want.AllowMsgTTL, want.NoAck = true, true, false
+			want.AllowDirect, want.AllowMsgTTL, want.NoAck, want.Discard = true, true, false, jetstream.DiscardOld
+			want.AllowRollup, want.AllowAtomicPublish, want.SubjectDeleteMarkerTTL = false, false, 0
 			want.MaxConsumers = 1_000_000
 			c.want(&want)
 			for range 2 { // the second time there is nothing to do
@@ -216,8 +217,8 @@ func TestOpenRefuses(t *testing.T) {
 		say  string
 	}{
 		"memory":    {jetstream.StreamConfig{Storage: jetstream.MemoryStorage}, "nats stream rm NOTIFICATIONS"},
-		"interest":  {jetstream.StreamConfig{Retention: jetstream.InterestPolicy}, "limits retention"},
-		"workqueue": {jetstream.StreamConfig{Retention: jetstream.WorkQueuePolicy}, "limits retention"},
+		"workqueue": {jetstream.StreamConfig{Retention: jetstream.WorkQueuePolicy}, "nats stream rm NOTIFICATIONS"},
+		"counters":  {jetstream.StreamConfig{AllowMsgCounter: true}, "stream of counters"},
 		"mirror":    {jetstream.StreamConfig{Mirror: &jetstream.StreamSource{Name: "OTHER"}}, "another --stream"},
 		"source":    {jetstream.StreamConfig{Sources: []*jetstream.StreamSource{{Name: "OTHER"}}}, "another --stream"},
 		"async":     {jetstream.StreamConfig{PersistMode: jetstream.AsyncPersistMode}, "nats stream rm NOTIFICATIONS"},
@@ -414,4 +415,25 @@ func TestTooManyConsumers(t *testing.T) {
 	if !errors.Is(err, jetstream.ErrMaximumConsumersLimit) || !strings.Contains(err.Error(), "max_consumers") {
 		t.Error(err)
 	}
+}
+
+// A gateway for whose own consumer there is no room is not ready, and says why.
+func TestNoConsumerForTheTail(t *testing.T) {
+	t.Parallel()
+	g := open(t, streamstest.Run(t).Connect(t), streams.Config{MaxConsumers: 1})
+	if _, err := g.jetstream().CreateConsumer(testContext(t, patience), jetstream.ConsumerConfig{Durable: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	tail := streams.NewTail(g.stream, streams.TailConfig{Encode: encode})
+	start(t, tail.Run)
+	streamstest.Eventually(t, patience, func() error {
+		if err := tail.Check(); err == nil || !strings.Contains(err.Error(), "limit of consumers is reached (raise max_consumers") {
+			return fmt.Errorf("%v, want the reason", err)
+		}
+		return nil
+	})
+	if err := g.js.DeleteConsumer(testContext(t, patience), g.stream.Name(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	streamstest.Eventually(t, patience, tail.Check)
 }

@@ -39,7 +39,9 @@ type Tail struct {
 	looked    atomic.Uint64             // 1 more than the number of reconnects when the stream was last found to be the one that is read
 	seen      atomic.Pointer[time.Time] // when the stream last said how far it goes
 	last      atomic.Uint64             // the stream's last seq, as it said then
-	onReplace func(epoch string)        // of Cursors
+	settings  settingsKeeper
+	refused   atomic.Pointer[error] // why NATS refuses to have the stream read; nil: it does not
+	onReplace func(epoch string)    // of Cursors
 
 	onColdRead func(ColdRead)
 
@@ -89,6 +91,9 @@ func (t *Tail) Ready() <-chan struct{} { return t.ready }
 // Check says why the Tail cannot be relied upon now: it is not warm, or the stream has not answered it for a while. It asks nobody:
 // the Tail looks at the stream all the time.
 func (t *Tail) Check() error {
+	if err := t.refused.Load(); err != nil {
+		return *err
+	}
 	select {
 	case <-t.ready:
 	default:
@@ -100,7 +105,7 @@ func (t *Tail) Check() error {
 	if t.looked.Load() != t.stream.nc.Stats().Reconnects+1 {
 		return errNotSeen
 	}
-	return nil
+	return t.settingsProblem()
 }
 
 // Run reads the stream until ctx is done. Where NATS is away it waits; readers keep what is in memory meanwhile.
@@ -125,6 +130,9 @@ func (t *Tail) Run(ctx context.Context) error {
 			}
 			if delay = min(most, 2*delay); errors.Is(err, errAnew) {
 				delay = least
+			}
+			if Refusal(err) != "" {
+				t.refused.Store(&err)
 			}
 			t.log.Warn().Err(err).Dur("retry_in_ms", delay).Msg("reading the stream was interrupted")
 			_ = pause(ctx, delay) // whose end the loop sees

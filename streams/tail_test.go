@@ -392,44 +392,6 @@ func TestMaxBytes(t *testing.T) {
 	})
 }
 
-// The server puts marks into the stream where the last message of a subject expired, for those who ask it to.
-func TestMarkers(t *testing.T) {
-	t.Parallel()
-	s := streamstest.Run(t)
-	js := s.JetStream(t)
-	cfg := contract()
-	cfg.SubjectDeleteMarkerTTL = time.Second
-	if _, err := js.CreateStream(testContext(t, patience), cfg); err != nil {
-		t.Fatal(err)
-	}
-	g := run(t, s.Connect(t), streams.Config{}, streams.TailConfig{})
-	cold := run(t, s.Connect(t), streams.Config{}, streams.TailConfig{MaxBytes: 1})
-	r := g.userReader(0, "a")
-	g.send("a", streams.Notification{TTL: time.Second, Data: []byte("goes")})
-	g.wants(r, "goes")
-	streamstest.Eventually(t, patience, func() error {
-		if msg, err := g.jetstream().GetMsg(t.Context(), 2); err != nil || msg.Header.Get("Nats-Marker-Reason") == "" {
-			return fmt.Errorf("no marker: %v, %w", msg, err)
-		}
-		return nil
-	})
-	// A publisher may set the header too: what he says is no marker.
-	if _, err := js.PublishMsg(t.Context(), &nats.Msg{
-		Subject: "notify.user.a", Data: []byte("stays"), Header: nats.Header{"Nats-Marker-Reason": {"Purge"}},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	g.wants(r, "stays")
-	// A gateway takes the server's clock to be behind by as long as its answers need: memory may give what has just expired.
-	streamstest.Eventually(t, patience, func() error {
-		if got := data(g.read(g.userReader(0, "a"))); !slices.Equal(got, []string{"stays"}) {
-			return fmt.Errorf("read %q from memory", got)
-		}
-		return nil
-	})
-	cold.wants(cold.userReader(0, "a"), "stays")
-}
-
 // Run ends while nobody answers, and leaves nothing behind.
 func TestTailEnds(t *testing.T) {
 	t.Parallel()

@@ -121,15 +121,24 @@ func (d *doctor) streamSettings(ctx context.Context) (findings []finding) {
 		return bad("name that with --stream, or take the subjects from it", "there is no stream %s, and %s has its subjects", name, in.Taken)
 	case in.Info == nil:
 		return poor("start a gateway, which makes it, or name the right --stream", "there is no stream %s", name)
-	case in.Unfit != nil:
-		return failed(in.Unfit)
+	}
+	if in.Unfit != nil {
+		findings = failed(in.Unfit)
+	}
+	if len(in.Wrong) > 0 {
+		findings = append(findings, bad("start a gateway, which puts that back; one that runs does so within a minute, or its log says why not",
+			"%s: %s", name, strings.Join(in.Wrong, ", "))...)
+	}
+	if in.Unfit != nil {
+		return findings
 	}
 	cfg := in.Info.Config
 	if len(in.Changes) > 0 {
 		findings = append(findings, poor("start a gateway, which changes that", "%s: %s", name, strings.Join(in.Changes, ", "))...)
 	}
-	if cfg.Discard != jetstream.DiscardOld {
-		findings = append(findings, poor("nats stream edit "+name+" --discard old", "%s refuses what is new when it is full, rather than drop what is old", name)...)
+	if cfg.DenyPurge || cfg.DenyDelete {
+		findings = append(findings, poor("NATS cannot undo that: make another stream if notifications must be erased before their time",
+			"%s denies to delete or purge messages", name)...)
 	}
 	if cfg.MaxAge <= 0 && cfg.MaxBytes <= 0 {
 		findings = append(findings, poor("give a gateway --max-age or --max-bytes", "%s has no limit but that of each user, so it grows with every new user", name)...)

@@ -1,0 +1,178 @@
+package streams
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// repairable returns the stream's settings with those put right that Tidings depends on: all releases agree on them, and the change
+// deletes nothing. It leaves every limit as it is. The error wraps ErrStreamMismatch and names what cannot be put right, and what to do.
+func repairable(info *jetstream.StreamInfo) (want jetstream.StreamConfig, err error) {
+	have, state := info.Config, info.State
+	anew := "delete it with nats stream rm " + have.Name + ", or use another --stream"
+	switch {
+	case have.Mirror != nil || len(have.Sources) > 0:
+		err = mismatch("it mirrors or sources another stream", "use another --stream")
+	case have.Sealed:
+		err = mismatch("it is sealed, which NATS cannot undo", anew)
+	case have.Retention == jetstream.WorkQueuePolicy:
+		err = mismatch(fmt.Sprintf("its retention is %q, and NATS cannot change that", have.Retention), anew)
+	case have.PersistMode == jetstream.AsyncPersistMode:
+		err = mismatch("its persist mode is async: it acknowledges before it stores, and NATS cannot change that", anew)
+	case have.Storage != jetstream.FileStorage:
+		err = mismatch("it is kept in memory, and NATS cannot change that", anew)
+	case have.AllowMsgSchedules:
+		err = mismatch("it allows message schedules, with which any publisher can empty it, and NATS cannot switch them off", anew)
+	case have.AllowMsgCounter:
+		err = mismatch("it is a stream of counters, and NATS cannot change that", anew)
+	case redirects(have.SubjectTransform):
+		err = mismatch(fmt.Sprintf("it stores what comes to %q as %q, where no user reads it", have.SubjectTransform.Source, have.SubjectTransform.Destination),
+			"remove the subject transform: nats stream edit")
+	case have.Discard == jetstream.DiscardNew && (over(state.Msgs, have.MaxMsgs) || over(state.Bytes, have.MaxBytes)):
+		err = mismatch("it refuses what is new (discard new) and holds more than its limit, so that discard old would delete the excess",
+			"raise max_msgs or max_bytes, or decide for the loss: nats stream edit "+have.Name+" --discard old")
+	}
+	want = have
+	want.Metadata = maps.Clone(have.Metadata)
+	for _, subject := range []string{UserPrefix + "*", TopicPrefix + "*"} {
+		covers := func(have string) bool { return matches(strings.Split(subject, "."), strings.Split(have, ".")) }
+		if !slices.ContainsFunc(have.Subjects, covers) {
+			want.Subjects = append(slices.Clone(want.Subjects), subject)
+		}
+	}
+	want.AllowDirect, want.AllowMsgTTL, want.NoAck = true, true, false
+	want.Retention = jetstream.LimitsPolicy
+	want.Discard, want.DiscardNewPerSubject = jetstream.DiscardOld, false
+	// With these any publisher could remove what others have published, or have the server hold batches that never end. Delete markers
+	// force rollups on.
+	want.AllowRollup, want.SubjectDeleteMarkerTTL = false, 0
+	want.AllowAtomicPublish, want.AllowBatchPublish = false, false
+	want.ConsumerLimits.InactiveThreshold = 0 // the server would remove the position of each user who stays away for so long
+	return want, err
+}
+
+// redirects reports whether a transform may store notifications under subjects that nobody reads.
+func redirects(t *jetstream.SubjectTransformConfig) bool {
+	if t == nil {
+		return false
+	}
+	source := strings.Split(t.Source, ".")
+	return t.Source == "" || overlap(source, strings.Split(UserPrefix+"*", ".")) || overlap(source, strings.Split(TopicPrefix+"*", "."))
+}
+
+// overlap reports whether some subject matches both filters.
+func overlap(a, b []string) bool {
+	for i := range min(len(a), len(b)) {
+		switch {
+		case a[i] == ">" || b[i] == ">":
+			return true
+		case a[i] != "*" && b[i] != "*" && a[i] != b[i]:
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+func over(have uint64, limit int64) bool { return limit > 0 && have > uint64(limit) }
+
+// update changes the stream's settings. An update that ends interest retention starts a new epoch: NATS has deleted what it thought that
+// nobody waits for, wherever it lay, and a gap must report that.
+func (s *Stream) update(ctx context.Context, have, want jetstream.StreamConfig) error {
+	if have.Retention == jetstream.InterestPolicy && want.Retention == jetstream.LimitsPolicy {
+		want = withGeneration(want)
+	}
+	if _, err := s.js.UpdateStream(ctx, want); err != nil {
+		return fmt.Errorf("update stream %s: %w", s.name, explain(err))
+	}
+	return nil
+}
+
+// settingsKeeper is what a Tail knows of the stream's settings. All but problem belongs to the goroutine that follows the stream.
+type settingsKeeper struct {
+	problem atomic.Pointer[error] // why the stream cannot be relied on; nil: its settings are right
+	tried   time.Time             // when they were last put back
+	failed  error                 // of that
+}
+
+const (
+	keepEvery  = 30 // polls, a minute by default, from one attempt to put settings back to the next: somebody else may insist on theirs
+	keepWithin = 2 * time.Second
+)
+
+// keepSettings puts back the settings that Tidings depends on. What it cannot put back, Check reports.
+func (t *Tail) keepSettings(ctx context.Context, info *jetstream.StreamInfo) {
+	err := t.putBack(ctx, info)
+	if ctx.Err() != nil {
+		return
+	}
+	var before string
+	if p := t.settings.problem.Load(); p != nil {
+		before = (*p).Error()
+	}
+	switch {
+	case err == nil:
+		if t.settings.problem.Store(nil); before != "" {
+			t.log.Info().Msg("stream settings are right again")
+		}
+	default:
+		if t.settings.problem.Store(&err); before != err.Error() {
+			t.log.Error().Err(err).Msg("stream settings are wrong")
+		}
+	}
+}
+
+func (t *Tail) putBack(ctx context.Context, info *jetstream.StreamInfo) error {
+	k := &t.settings
+	want, err := repairable(info)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", t.stream.name, err)
+	}
+	changes := differences(info.Config, want)
+	if len(changes) == 0 {
+		return nil
+	}
+	if time.Since(k.tried) < keepEvery*t.cfg.Poll {
+		if k.failed != nil {
+			return k.failed
+		}
+		return fmt.Errorf("stream %s: %w: its settings were changed again right after they were put back: %s (find out what changes them)",
+			t.stream.name, ErrStreamMismatch, strings.Join(changes, ", "))
+	}
+	// All gateways see it at the same time: one is first, and the others find it done.
+	if err := pause(ctx, rand.N(min(newEpochWithin, t.cfg.Poll))); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, keepWithin)
+	defer cancel()
+	if info, err = t.stream.info(ctx); err != nil {
+		return fmt.Errorf("stream %s: %w", t.stream.name, explain(err))
+	}
+	if want, err = repairable(info); err != nil {
+		return fmt.Errorf("stream %s: %w", t.stream.name, err)
+	}
+	if changes = differences(info.Config, want); len(changes) == 0 {
+		return nil
+	}
+	t.log.Warn().Strs("changes", changes).Msg("putting stream settings back")
+	k.tried, k.failed = time.Now(), t.stream.update(ctx, info.Config, want)
+	if k.failed != nil {
+		k.failed = fmt.Errorf("%w: %s: %w", ErrStreamMismatch, strings.Join(changes, ", "), k.failed)
+	}
+	return k.failed
+}
+
+// settingsProblem is why the stream's settings make it unreliable; nil: they are right, as far as is known.
+func (t *Tail) settingsProblem() error {
+	if p := t.settings.problem.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
