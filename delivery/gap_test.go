@@ -226,8 +226,8 @@ func TestAReplacedStreamEndsSessionsAndTellsTheNextOnes(t *testing.T) {
 	}
 }
 
-// While the stream drops its oldest all the time, one whose start lies before that is told what is gone by the first message, and not
-// sent away again and again.
+// While the stream drops its oldest all the time, a client whose start lies before that gets one gap, which covers what is gone by the
+// first message, and is not closed again and again.
 func TestAGapGrowsUntilTheFirstMessage(t *testing.T) {
 	t.Parallel()
 	n := newTown(t, func(c *nodeConfig) {
@@ -238,15 +238,13 @@ func TestAGapGrowsUntilTheFirstMessage(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var publishers errgroup.Group
 	data := fmt.Appendf(nil, "%q", strings.Repeat("x", 2000))
-	var stored [4][]uint64
-	for i := range stored {
+	for i := range 4 {
 		publishers.Go(func() error {
 			for ctx.Err() == nil {
-				receipt, err := n.publish.User(ctx, []string{"alice", "bob"}[i%2], streams.Notification{Data: data})
+				_, err := n.publish.User(ctx, []string{"alice", "bob"}[i%2], streams.Notification{Data: data})
 				if err != nil && ctx.Err() == nil {
 					return err
 				}
-				stored[i] = append(stored[i], receipt.Seq)
 			}
 			return nil
 		})
@@ -263,9 +261,8 @@ func TestAGapGrowsUntilTheFirstMessage(t *testing.T) {
 		return nil
 	})
 	const times = 20
-	grown, away := 0, 0
-	var silent [][2]uint64 // from the end of the gap to the first message
-	for tried, late := 0, time.Now().Add(3*patience); tried < times || grown == 0 && time.Now().Before(late); tried++ {
+	away := 0
+	for range times {
 		p, ready := n.enter(t, wire.Auth{Token: "alice", After: ptr(uint64(0)), Epoch: old.Epoch, User: "alice"})
 		var gaps []wire.Gap
 		for begun := false; !begun; {
@@ -278,13 +275,8 @@ func TestAGapGrowsUntilTheFirstMessage(t *testing.T) {
 				}
 			case wire.Msg:
 				begun = true
-				if len(gaps) == 0 {
-					t.Fatalf("%d without a gap before", f.Seq)
-				}
-				if last := gaps[len(gaps)-1]; last.Next == 0 || len(gaps) > 2 {
+				if len(gaps) != 1 || gaps[0].Next < f.Seq { // a topic is read after her own, and may lack more by then
 					t.Errorf("gaps %+v, and then %d", gaps, f.Seq)
-				} else {
-					silent = append(silent, [2]uint64{last.Next, f.Seq})
 				}
 			case nil:
 				begun = true
@@ -294,27 +286,13 @@ func TestAGapGrowsUntilTheFirstMessage(t *testing.T) {
 				away++
 			}
 		}
-		if len(gaps) > 1 {
-			grown++
-			if gaps[1].Next <= gaps[0].Next {
-				t.Errorf("gaps %+v", gaps)
-			}
-		}
 		_ = p.ws.Close()
 	}
-	t.Logf("%d gaps of %d grew, %d were sent away", grown, times, away)
-	if grown == 0 || away > times/4 { // the Tail itself may have missed something, once
-		t.Error("it was to be told, and to stay")
+	if away > times/4 { // the Tail itself may have missed something, once
+		t.Errorf("%d of %d were closed", away, times)
 	}
 	if err := published(); err != nil {
 		t.Error(err)
-	}
-	for _, seq := range append(stored[0], stored[2]...) {
-		for _, s := range silent {
-			if seq >= s[0] && seq < s[1] {
-				t.Errorf("%d was hers, and lies between the gap, which ended at %d, and the first message, %d", seq, s[0], s[1])
-			}
-		}
 	}
 }
 

@@ -7,9 +7,24 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// position decides where the connection starts and what it reads from there, and whether something between there and the first
-// message that follows may be gone.
-func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.CursorState, sources []streams.Source) (uint64, *wire.Gap, error) {
+// loss is what may be gone between the start of a connection and the first message that follows. The zero value is no loss.
+type loss struct {
+	reason  string
+	upTo    uint64 // the last seq that may be gone, where no message follows
+	through uint64 // likewise where messages follow, of which some may lie before it: they are of other subjects, or outlive others
+}
+
+// expired adds that messages up to a seq have expired. A replaced stream stays the reason.
+func (l *loss) expired(upTo uint64) {
+	if l.reason != wire.GapStreamReset {
+		l.reason = wire.GapExpired
+	}
+	l.upTo = max(l.upTo, upTo)
+}
+
+// position decides where the connection starts and what it reads from there, and what may be gone between there and the first
+// message that follows. Of several reasons the gravest is reported; the range covers all of them.
+func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.CursorState, sources []streams.Source) (uint64, loss, error) {
 	after, reset, resumed := cursor.Seq, cursor.Reset, false
 	if first.After != nil && first.User == s.cursor.User { // another user's position in a shared browser is ignored
 		if first.Epoch == s.epoch && *first.After <= s.mark.Last {
@@ -18,23 +33,24 @@ func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.
 			reset = true
 		}
 	}
+	var lost loss
 	oldest, err := s.limit(ctx, cursor, after, sources)
 	if err != nil {
-		return 0, nil, err
+		return 0, lost, err
 	}
-	next := max(s.mark.Expired, after) + 1 // the first message that the stream still has behind after, perhaps
-	if next > s.mark.Last {
-		next = 0
+	if oldest > 0 {
+		lost = loss{wire.GapLimit, oldest - 1, oldest - 1}
 	}
-	switch {
-	case reset:
-		return after, &wire.Gap{After: after, Next: next, Reason: wire.GapStreamReset}, nil
-	case after < s.mark.Expired && (resumed || !cursor.New): // one who comes for the first time was promised nothing
-		return after, &wire.Gap{After: after, Next: next, Reason: wire.GapExpired}, nil
-	case oldest > 0:
-		return after, &wire.Gap{After: after, Next: oldest, Reason: wire.GapLimit}, nil
+	if after < s.mark.Expired && (resumed || !cursor.New) { // a new user was promised nothing
+		lost.expired(s.mark.Expired)
 	}
-	return after, nil, nil
+	if reset {
+		lost.reason, lost.upTo = wire.GapStreamReset, max(lost.upTo, s.mark.Expired)
+	}
+	if lost.upTo > lost.through && s.mark.Expired > s.mark.Before() { // some messages outlive others that are newer
+		lost.through = lost.upTo
+	}
+	return after, lost, nil
 }
 
 // uncounted is how many messages a durable's pending count may lack, at most: the server counts a message soon after it has

@@ -43,6 +43,7 @@ type session struct {
 
 	// Owned by the writer.
 	lastMsg   uint64 // seq of the last message read, or where the connection started
+	lost      loss   // before the first message, not reported yet
 	delivered uint64 // msg frames, those that are held too
 
 	sent    atomic.Uint64 // the largest seq that the client may acknowledge
@@ -181,34 +182,28 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 	return identity, nil
 }
 
-// start opens the reader and writes ready, and gap where something may be missing.
+// start opens the reader and writes ready. The gap of what may be missing is written with the first read, which tells what follows.
 func (s *session) start(ctx context.Context, first wire.Auth, identity auth.Identity, cursor streams.CursorState) error {
 	s.topics = min(cursor.TopicsFrom, s.mark.Last) // two who come first at the same time have marks of their own
 	sources, err := s.sources(identity)
 	if err != nil {
 		return err
 	}
-	after, gap, err := s.position(ctx, first, cursor, sources)
+	after, lost, err := s.position(ctx, first, cursor, sources)
 	if err != nil {
 		return err
 	}
 	if s.reader, err = s.g.cfg.Tail.Reader(s.mark, after, sources); err != nil {
 		return err
 	}
-	s.lastMsg, s.reset = after, cursor.Reset
+	s.lastMsg, s.lost, s.reset = after, lost, cursor.Reset
 	s.sent.Store(after)
 	raise(&s.acked, cursor.Seq)
 	ready := wire.Ready{
 		User: s.cursor.User, Conn: s.request.Conn, Epoch: s.epoch, After: after, Unread: cursor.Unread,
 		Ping: s.g.cfg.Ping.Milliseconds(), ExpiresIn: identity.ExpiresIn.Milliseconds(),
 	}
-	if err := s.write(ready); err != nil {
-		return err
-	}
-	if gap != nil {
-		return s.write(*gap)
-	}
-	return nil
+	return s.write(ready)
 }
 
 // topicsFrom says behind which seq topics begin, for one without a cursor.

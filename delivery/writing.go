@@ -92,8 +92,12 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	}
 	purged, at := w.reader.Purged(), w.reader.Position() // asked first, so that what is read is what was left
 	w.entries, err = w.reader.Read(ctx, w.entries[:0], batch)
-	if through := w.reader.Expired(); through > 0 { // nothing was written yet
-		if err := w.writeExpired(through); err != nil {
+	if through := w.reader.Expired(); through > 0 {
+		w.lost.expired(through)
+		w.lost.through = max(w.lost.through, through)
+	}
+	if w.lost.reason != "" && (len(w.entries) > 0 || err == nil && w.reader.Position() >= w.mark.Last) {
+		if err := w.writeLost(); err != nil {
 			return false, err
 		}
 	}
@@ -101,8 +105,8 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 		w.caughtUp = false
 		w.lastMsg = w.entries[n-1].Seq // the position is behind it, written or not
 	}
-	if purged {
-		if err := w.writePurged(at); err != nil {
+	if purged > 0 {
+		if err := w.writePurged(at, purged); err != nil {
 			return false, err
 		}
 	}
@@ -141,21 +145,23 @@ func (w *writer) writeNext(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-// writeExpired tells what the stream has dropped behind the start while the first messages were read; if there was a gap before, it
-// has grown.
-func (w *writer) writeExpired(through uint64) error {
-	gap := wire.Gap{After: w.lastMsg, Reason: wire.GapExpired}
-	if len(w.entries) > 0 || through < w.reader.Position() {
-		gap.Next = through + 1
+// writeLost writes the gap at the start of the connection, before the first message, or before live where none follows.
+func (w *writer) writeLost() error {
+	gap := wire.Gap{After: w.lastMsg, Reason: w.lost.reason}
+	if end := max(w.lost.upTo, gap.After); len(w.entries) > 0 {
+		gap.Next = max(w.lost.through+1, w.entries[0].Seq)
+	} else if end < w.reader.Position() {
+		gap.Next = end + 1
 	}
+	w.lost = loss{}
 	return w.write(gap)
 }
 
-// writePurged tells that somebody has purged what the client may read.
-func (w *writer) writePurged(after uint64) error {
+// writePurged reports that somebody has purged messages, up to a seq, that the client may read.
+func (w *writer) writePurged(after, through uint64) error {
 	gap := wire.Gap{After: after, Reason: wire.GapPurged}
-	if len(w.entries) > 0 {
-		gap.Next = w.entries[0].Seq
+	if len(w.entries) > 0 { // the first may be of another subject
+		gap.Next = max(through+1, w.entries[0].Seq)
 	}
 	return w.write(gap)
 }

@@ -42,9 +42,9 @@ type Reader struct {
 	untold  uint64    // likewise, not yet told; 0: nothing
 	until   time.Time // when a read of the stream gives up
 
-	known  uint64      // the stream's last seq at the mark: what it dropped for messages up to there, the owner knows
-	missed bool        // guarded by the ring
-	purged atomic.Bool // since somebody asked
+	known  uint64        // the stream's last seq at the mark: what it dropped for messages up to there, the owner knows
+	missed bool          // guarded by the ring
+	purged atomic.Uint64 // up to here, since somebody asked
 }
 
 type source struct {
@@ -140,10 +140,10 @@ func (r *Reader) Position() uint64 { return r.pos }
 // Wake is sent to when there may be more to read.
 func (r *Reader) Wake() <-chan struct{} { return r.woken }
 
-// Purged says, once, that somebody has purged a subject of the reader's since the last call: what it had not read may be gone. It
-// is as good as the audit by which the Tail learns of purges.
-func (r *Reader) Purged() bool {
-	return r.purged.Swap(false)
+// Purged returns, once, up to where somebody has purged a subject of the reader's since the last call: what it had not read may be
+// gone. 0 means that nobody has. It is as good as the audit by which the Tail learns of purges.
+func (r *Reader) Purged() (through uint64) {
+	return r.purged.Swap(0)
 }
 
 func (r *Reader) wake() {

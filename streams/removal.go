@@ -161,7 +161,7 @@ func (r *ring) purge(filter string, through uint64) {
 	defer r.mu.Unlock()
 	for _, id := range r.matching(filter) {
 		for _, reader := range r.list[id].readers {
-			reader.purged.Store(true)
+			reader.purged.Store(max(through, reader.purged.Load())) // together with Purged at worst a larger range
 			reader.wake()
 		}
 		for i := r.list[id].first; i != 0 && r.at(i).seq <= through; i = r.at(i).next {

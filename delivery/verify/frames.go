@@ -67,23 +67,19 @@ func (c *connection) checkReach(f frame, largest uint64, add addFunc) uint64 {
 	return max(largest, f.seq)
 }
 
-// checkGaps: straight after ready, or of a purge, or of what expired until the first message.
+// checkGaps: of a purge at any time; of the start once, behind ready and before the first message or live.
 func (c *connection) checkGaps(ready int, add addFunc) {
-	late := 0
-	var first *gap
+	started := false
 	for i := range c.gaps {
 		g := &c.gaps[i]
 		switch {
 		case g.Reason == wire.GapPurged:
-		case ready >= 0 && g.index == ready+1:
-			first = g
-		case ready < 0 || g.Reason != wire.GapExpired || c.given(ready, g.index) || late > 0:
-			add("protocol", c, "gap %s at %s did not come straight after ready", g.Reason, g.at)
+		case ready < 0 || started || c.given(ready, g.index):
+			add("protocol", c, "gap %s at %s came too late, or twice", g.Reason, g.at)
+		case g.After != c.ready.After:
+			add("protocol", c, "gap %s at %s begins at %d, and not where the connection does", g.Reason, g.at, g.After)
 		default:
-			late++
-			if g.After != c.ready.After || first != nil && first.Reason == wire.GapExpired && g.Next != 0 && g.Next <= first.Next {
-				add("protocol", c, "gap %s at %s from %d to %d says nothing new", g.Reason, g.at, g.After, g.Next)
-			}
+			started = true
 		}
 		if g.Next != 0 && g.Next <= g.After {
 			add("protocol", c, "gap %s at %s from %d to %d", g.Reason, g.at, g.After, g.Next)
@@ -98,12 +94,6 @@ func (c *connection) given(from, to int) bool {
 
 // longEnough says whether more than ready was seen, so that a gap would have been.
 func (c *connection) longEnough() bool {
-	ready := false
-	for _, f := range c.frames {
-		if ready && f.kind != kindAckSent {
-			return true
-		}
-		ready = ready || f.kind == kindReady
-	}
-	return false
+	ready := slices.IndexFunc(c.frames, func(f frame) bool { return f.kind == kindReady })
+	return ready >= 0 && c.given(ready, len(c.frames))
 }

@@ -41,16 +41,16 @@ type Ready struct {
 
 // Reasons of a Gap.
 const (
-	GapExpired     = "expired"      // the start lies before the stream's first message; again where that moves on before anything was sent
+	GapExpired     = "expired"      // the start lies before the stream's first message
 	GapLimit       = "limit"        // the user's subject is at its limit and its oldest message lies past the start
 	GapStreamReset = "stream_reset" // the epoch changed, or the client's position lies past the stream's end
 	GapPurged      = "purged"       // purged while connected
 )
 
-// Gap tells that what lies between After and Next may be gone. A Pong answers it.
+// Gap reports that what lies between After and Next may be gone. A Pong answers it.
 type Gap struct {
 	After  uint64 `json:"after"`
-	Next   uint64 `json:"next,omitempty"` // absent: nothing follows yet
+	Next   uint64 `json:"next,omitempty"` // the first message that follows, or the end of what may be gone if that lies further back; absent: nothing follows yet
 	Reason string `json:"reason"`
 }
 
