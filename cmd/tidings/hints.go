@@ -21,6 +21,9 @@ func (o *gatewayOptions) printHints(w io.Writer, address, natsURL, key string) {
 	if address != "http://127.0.0.1:8080" {
 		url = " --url ws" + strings.TrimPrefix(address, "http")
 	}
+	if o.tls.cert != "" {
+		url += " --tls-ca " + o.tls.cert
+	}
 	fmt.Fprintf(w, `
 Tidings is running.  Demo page: %s/
 

@@ -2,16 +2,21 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/gorilla/websocket"
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-io/tidings/delivery/client"
@@ -19,9 +24,9 @@ import (
 )
 
 type listenOptions struct {
-	url, token, device, origin string
-	json, noAck, quiet         bool
-	count                      int
+	url, ca, token, device, origin string
+	json, noAck, quiet             bool
+	count                          int
 }
 
 func newListen() *cobra.Command {
@@ -47,7 +52,8 @@ Notifications go to standard output, what happens to the connection to standard 
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&o.token, "token", "", "token that the backend will be asked about; - reads it from standard input")
-	flags.StringVar(&o.url, "url", "ws://127.0.0.1:8080", "URL of the gateway")
+	flags.StringVar(&o.url, "url", "ws://127.0.0.1:8080", "URL of the gateway: ws://, or wss:// if it has a certificate")
+	flags.StringVar(&o.ca, "tls-ca", "", "file of certificate authorities to trust, with wss:// (default: those of the system)")
 	flags.StringVar(&o.device, "device", "", "name of a position of its own; without, it shares the user's")
 	flags.StringVar(&o.origin, "origin", "", "origin to claim, as a browser would")
 	flags.BoolVar(&o.json, "json", false, "print msg frames as JSON, one a line")
@@ -101,16 +107,20 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 		OnError: func(err error) { fmt.Fprintln(status, "#", err) },
 		OnState: func(s client.State, err error) {
 			if err != nil && s != client.Closed {
-				fmt.Fprintf(status, "# %s: %v\n", s, err)
+				fmt.Fprintf(status, "# %s: %s\n", s, inFlags(err.Error()))
 			}
 		},
 	}
 	if o.origin != "" {
 		cfg.Header = map[string][]string{"Origin": {o.origin}}
 	}
+	var err error
+	if cfg.Dialer, err = o.dialer(); err != nil {
+		return err
+	}
 	c, err := client.New(cfg)
 	if err != nil { // the URL, the rest of cfg is right
-		return badUsage(cmd, errors.New(strings.ReplaceAll(err.Error(), "client: Config.URL", "--url")))
+		return badUsage(cmd, errors.New(inFlags(err.Error())))
 	}
 	err = c.Run(ctx)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
@@ -119,15 +129,41 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 	return explainClose(err)
 }
 
+// dialer trusts the authorities of --tls-ca. It is nil, the default, without that flag.
+func (o *listenOptions) dialer() (*websocket.Dialer, error) {
+	if o.ca == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(o.ca)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ca: %w", err)
+	}
+	trusted := x509.NewCertPool()
+	if !trusted.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--tls-ca %s: no certificate in it (it is PEM: -----BEGIN CERTIFICATE-----)", o.ca)
+	}
+	return &websocket.Dialer{
+		Proxy: http.ProxyFromEnvironment, HandshakeTimeout: 10 * time.Second, TLSClientConfig: &tls.Config{RootCAs: trusted},
+	}, nil
+}
+
+// inFlags names flags where package client names fields of its Config.
+func inFlags(text string) string {
+	return strings.NewReplacer("client: Config.URL", "--url", "Config.URL", "--url", "in Config.Dialer", "with --tls-ca FILE").Replace(text)
+}
+
 // explainClose says in terms of flags what package client says in those of its Config.
 func explainClose(err error) error {
+	if errors.Is(err, client.ErrScheme) || errors.Is(err, client.ErrCertificate) {
+		return errors.New(inFlags(err.Error()))
+	}
 	var closed *client.CloseError
 	if !errors.As(err, &closed) {
 		return err
 	}
 	text := "closed with " + closed.Code.String()
 	if closed.Reason != "" {
-		text += ": " + strings.ReplaceAll(closed.Reason, "Config.URL", "--url")
+		text += ": " + inFlags(closed.Reason)
 	}
 	switch closed.Code {
 	case wire.CloseUnauthorized:

@@ -51,6 +51,7 @@ type Client struct {
 
 	// Owned by Run.
 	back    backoff
+	reached bool // a connection was made, so the URL was right
 	hurried bool // came again at once after an expired lease, and was not live since
 }
 
@@ -69,7 +70,8 @@ func New(cfg Config) (*Client, error) {
 
 // Run connects, and again whenever the connection is lost. It returns nil once ctx is done, which is how a client is
 // stopped: what was handled is acknowledged before, in at most a second. It returns a *CloseError where the server said
-// not to come again, and an error that wraps ErrUnauthorized where Config.Token did. It waits for a callback that is
+// not to come again, an error that wraps ErrUnauthorized where Config.Token did, and one that wraps ErrScheme or ErrCertificate
+// if TLS fails before the first connection. It waits for a callback that is
 // running and for its own goroutines. A client runs once at a time; run again, it goes on where it was.
 func (c *Client) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
@@ -105,10 +107,11 @@ func (c *Client) attempt(ctx context.Context) *ending {
 	if err != nil {
 		return &ending{err: fmt.Errorf("token: %w", err), stop: errors.Is(err, ErrUnauthorized)}
 	}
-	cn, end := dial(ctx, &c.cfg, c.progress)
+	cn, end := dial(ctx, &c.cfg, c.progress, !c.reached)
 	if end != nil {
 		return end
 	}
+	c.reached = true
 	defer cn.close()
 	cn.start(ctx, token)
 	return c.serve(ctx, cn)

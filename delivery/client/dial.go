@@ -12,12 +12,15 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// dial connects, without saying anything yet.
-func dial(ctx context.Context, cfg *Config, at *progress) (*conn, *ending) {
+// dial connects, without saying anything yet. first: no dial has succeeded before.
+func dial(ctx context.Context, cfg *Config, at *progress, first bool) (*conn, *ending) {
 	dialer, release := interruptible(ctx, cfg.Dialer)
 	defer release()
 	ws, response, err := dialer.DialContext(ctx, cfg.URL, cfg.Header)
 	if err != nil {
+		if misset := explainTLS(ctx, dialer, cfg.URL, response, err, first); misset != nil {
+			return nil, &ending{err: fmt.Errorf("connect: %w", misset), stop: first}
+		}
 		if errors.Is(err, websocket.ErrBadHandshake) && response.StatusCode != http.StatusSwitchingProtocols {
 			return nil, refused(response)
 		}
