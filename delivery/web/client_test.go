@@ -53,7 +53,7 @@ func TestClientIsServed(t *testing.T) {
 
 // A page waits for the client before it shows anything.
 func TestClientIsSmall(t *testing.T) {
-	const most = 5 << 10
+	const most = 6 << 10
 	for path, handler := range web.Client() {
 		plain, packed := httptest.NewRecorder(), httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, path, nil)

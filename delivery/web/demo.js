@@ -69,12 +69,13 @@ function network() {
   };
 }
 
-function inWords({ state, error, wait }, away) {
+function inWords({ state, error, wait, message }, away) {
   const seconds = (wait / 1e3).toFixed(1);
   switch (state) {
   case "connecting": return "Connecting …";
   case "replaying": return "Connected. What was missed is being replayed …";
   case "live": return "Live: notifications arrive as they are stored.";
+  case "retrying": return `#${message.seq} could not be handled (${error.message}), and later ones wait behind it. Next try in ${seconds} s.`;
   case "waiting": return away ? `Offline. What is published meanwhile is kept. Next try in ${seconds} s.`
     : `Waiting: ${error.code === 1006 ? error.reason || "the connection broke" : error.message}. Next try in ${seconds} s.`;
   default: return error ? `Stopped: ${error.message}.` : "Not connected. What is published meanwhile is kept.";
@@ -154,7 +155,10 @@ function panel(user) {
   client.on("state", tell);
   client.on("msg", ({ seq }) => { $(root, ".where").textContent = `position ${seq}`; });
   client.on("gap", gap => notice(gapInWords(gap)));
-  client.on("error", ({ error }) => notice(error.message));
+  client.on("error", ({ error, message, skipped }) => {
+    if (skipped) notice(`#${message.seq} was skipped, since it cannot be handled: ${error.message}.`);
+    else if (!message) notice(error.message);
+  });
   toggle.onclick = () => client.state === "closed" ? client.start() : client.close();
   offline.onclick = () => {
     offline.setAttribute("aria-checked", !line.away);

@@ -9,11 +9,18 @@ import { Tidings as Plain } from "./tidings.js";
 export * from "./tidings.js";
 
 export class Tidings extends Plain {
-  constructor(options = {}) { super(share(options)); }
+  constructor(options = {}) {
+    try {
+      super(share(options));
+    } catch (error) {
+      if (/^no option/.test(error.message)) error.message += ", tabs";
+      throw error;
+    }
+  }
 }
 
-function share(options) {
-  const { user, device = "", tabs = true, grace = 10e3, WebSocket = globalThis.WebSocket } = options;
+function share(given) {
+  const { tabs = true, ...options } = given, { user, device = "", grace = 10e3, WebSocket = globalThis.WebSocket } = options;
   if (!tabs || !user || !WebSocket || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) return options;
   const o = { user, device, grace, WebSocket, leads: false };
   // The position that a new page begins with is the leader's; those of the others wait until they lead.

@@ -397,8 +397,8 @@ test("tabs that come and go at random on a bad network", async () => {
 
 test("without locks, a channel or a user, and when switched off", async () => {
   const refused = { request: () => Promise.reject(new DOMException("", "SecurityError")) };
-  for (const options of [{ locks: undefined }, { user: undefined }, { tabs: false }, { locks: refused }]) {
-    browser("locks" in options ? options.locks : locks);
+  for (const { locks: these = locks, ...options } of [{ locks: null }, { user: undefined }, { tabs: false }, { locks: refused }]) {
+    browser(these);
     gateway = new Gateway();
     globalThis.localStorage = memory();
     const a = tab(options), b = tab(options);
@@ -412,6 +412,31 @@ test("without locks, a channel or a user, and when switched off", async () => {
   gateway = new Gateway();
   await live(tab(), tab());
   assert.equal(gateway.open.length, 2);
+});
+
+test("options and events that there are not", () => {
+  assert.throws(() => new Tidings({ url: "ws://push.example", devise: "phone", user: "alice", token: () => "", onMessage: () => {}, WebSocket: Socket }),
+    { name: "TypeError", message: /no option devise, only url, .*, tabs$/ });
+  assert.throws(() => tab().client.on("mesage", () => {}), TypeError);
+});
+
+test("a message that one tab cannot handle is skipped there alone", async () => {
+  const fails = { patience: 0, onMessage: m => { if (m.data === "poison") throw new Error("never"); } };
+  const a = tab(fails);
+  await live(a);
+  const b = tab();
+  await live(b);
+  gateway.publish("poison", "after");
+  await have(["poison", "after"], b);
+  await until("skipped", () => a.client.position.seq === 2);
+  assert.deepEqual(a.of("error").map(e => [e.message.data, e.skipped]), [1, 2, 3, 4, 5].map(n => ["poison", n === 5]));
+  await until("acknowledged", () => gateway.acked === 2);
+  const c = tab(fails); // and where the tab that fails has no connection of its own
+  await live(c);
+  gateway.publish("poison", "more");
+  await until("skipped", () => c.client.position.seq === 4 && a.client.position.seq === 4);
+  assert.equal(c.of("error").length, 5);
+  assert.equal(b.of("error").length, 0);
 });
 
 test("storage that is not there", async () => {

@@ -1,12 +1,12 @@
 /** Receives notifications from a Tidings gateway: connects, resumes behind what was handled, acknowledges, and comes again. */
 export class Tidings {
-  /** Validates the options and connects to nothing yet. Throws a TypeError for what is wrong with them. */
+  /** Validates the options and connects to nothing yet. Throws a TypeError if one is wrong, or does not exist. */
   constructor(options: Options);
   /** Connects, and again whenever the connection is lost, until close or a state event that says why it closed. */
   start(): void;
   /** Acknowledges what was handled and ends the connection. A handler that is running is not waited for. */
   close(): void;
-  /** Calls the listener for each event of the type, and returns what ends that. */
+  /** Calls the listener for each event of the type, and returns a function that ends that. Throws a TypeError for an unknown type. */
   on<T extends keyof Events>(type: T, listener: (event: Events[T]) => void): () => void;
   readonly state: State;
   /** Everything up to seq is handled. Undefined before the first admission. */
@@ -22,17 +22,23 @@ export interface Options {
    */
   token: (about: { signal: AbortSignal }) => string | Promise<string>;
   /**
-   * Handles one message; the next waits until it is done. The message is then acknowledged. Should it fail it is called again,
-   * after a while; what comes later neither overtakes nor moves the position meanwhile.
+   * Handles one message; the next waits until it is done. The message is then acknowledged. If it fails, it is called again with
+   * the same message after a pause, until attempts and patience are used up. Later messages wait meanwhile.
    */
   onMessage: (message: Message) => unknown;
   /** Names a position of its own on the server. Default: the one that all of the user's connections share. */
   device?: string;
   /** Whose stored position to begin with, as the server knows the user. Default: who was here last. It admits nobody. */
   user?: string;
-  /** How often onMessage may fail on one message. Default Infinity: it holds up all behind it, and nothing is skipped. */
+  /**
+   * The client gives up a message once onMessage has failed on it this often and for as long as patience says. Failures while the
+   * browser is offline or the connection is down do not count; the count outlives the page, with the position. Default 5;
+   * Infinity: never, so that the message holds up all later ones.
+   */
   attempts?: number;
-  /** What happens then: "skip", the default, acknowledges it unhandled, with an error event; "stop" closes the client. */
+  /** Milliseconds of pauses between those attempts. Default 300,000. */
+  patience?: number;
+  /** What happens then: "skip", the default, acknowledges the message unhandled, with an error event; "stop" closes the client. */
   poison?: "skip" | "stop";
   /** Milliseconds in which acknowledgements are gathered; 16 of them are sent at once. Default 50. */
   ackEvery?: number;
@@ -51,13 +57,14 @@ export interface Options {
 
 /**
  * connecting: asks for a token, connects, authenticates · replaying: admitted, what was missed comes · live: caught up ·
+ * retrying: onMessage failed on a message, which holds up the later ones; then replaying or live again ·
  * waiting: before the next try · closed: not started, or at its end
  */
-export type State = "connecting" | "replaying" | "live" | "waiting" | "closed";
+export type State = "connecting" | "replaying" | "live" | "retrying" | "waiting" | "closed";
 
 export interface Events {
-  /** error: why it waits or closed. wait: milliseconds to the next try. */
-  state: { state: State; error?: unknown; wait?: number };
+  /** error: why it waits, retries or closed. wait: milliseconds to the next try. message: that onMessage failed on. */
+  state: { state: State; error?: unknown; wait?: number; message?: Message };
   /** Admitted. Another epoch or user than before: seq starts over. */
   ready: Ready;
   /** Messages may be gone: what was derived from them wants to be loaded anew. */
@@ -68,7 +75,10 @@ export interface Events {
   live: { seq: number };
   /** Another connection with the same position acknowledged. */
   acked: { seq: number; unread: number };
-  /** What went wrong without ending the connection. With message: onMessage failed on it. */
+  /**
+   * What went wrong without ending the connection. With message: onMessage failed on it; skipped: for the last time. Without a
+   * listener the first error, and each message that is skipped, is written to the console.
+   */
   error: { error: unknown; message?: Message; skipped?: boolean };
 }
 

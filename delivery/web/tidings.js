@@ -48,15 +48,20 @@ class Connection {
     return open;
   }
 
-  // A WebSocket cannot be told to wait.
+  // A WebSocket cannot be told to wait: what is too much for the queue is dropped, for the next connection to bring it again. Only
+  // gaps are not: the server takes any frame of ours for an answer to them.
   push(frame) {
-    if (this.queue.push(frame) > 1000) this.finish({ error: new Error("handler too slow"), now: true });
+    this.full ||= this.queue.length >= 1000;
+    if (!this.full || frame.type === "gap") this.queue.push(frame);
     this.news();
   }
 
   // Undefined at the end, after what was queued when the connection was lost.
   async next() {
-    while (!this.queue.length && !this.end) await new Promise(resolve => { this.news = resolve; });
+    while (!this.queue.length && !this.end) {
+      if (this.full) this.finish({ error: new Error("handler too slow"), now: true });
+      else await new Promise(resolve => { this.news = resolve; });
+    }
     return this.queue.shift();
   }
 
@@ -93,10 +98,18 @@ class Connection {
   }
 }
 
+const online = () => globalThis.navigator?.onLine !== false;
+
+function want(type, values) {
+  for (const name in values) if (typeof values[name] !== type) throw new TypeError(`${name}: want a ${type}`);
+}
+
+const unknown = (what, name, known) => new TypeError(`no ${what} ${name}, only ${[...known].join(", ")}`);
+
 export class Tidings {
   #o;
   #key;
-  #listeners = {};
+  #listeners = new Map(["state", "ready", "gap", "msg", "live", "acked", "error"].map(type => [type, new Set()]));
   #state = "closed";
   #run = null; // an AbortController from start to close
   #running = Promise.resolve(); // until the handler is done with the last run
@@ -105,9 +118,12 @@ export class Tidings {
   #away = false; // the page was left
   #tries = 0;
   #hurried = false; // after an expired lease, and not live since
-  #failures = 0; // of the handler, with the next message
+  #unanswered = 0; // connections in a row on which nothing arrived
+  #complained = false; // of an error that nobody listens to
 
-  #position; // {user, epoch, seq}: up to there everything is handled; undefined: never admitted
+  // {user, epoch, seq}: up to there everything is handled; undefined: never admitted. Failures of onMessage with the next message are
+  // kept with it, because few pages stay open for minutes: {of: its seq, tries, ms}.
+  #position;
   #ack = 0; // to be acknowledged
   #waiting = 0; // acknowledgements since the last one sent
   #ackTimer = null;
@@ -115,16 +131,18 @@ export class Tidings {
   #acked = 0; // on this connection
 
   constructor({
-    url = "/v1/ws", token, onMessage, device, user, attempts = Infinity, poison = "skip", ackEvery = 50, minBackoff = 500,
-    maxBackoff = 30e3, grace = 10e3, storage, WebSocket = globalThis.WebSocket, random = Math.random,
+    url = "/v1/ws", token, onMessage, device, user, attempts = 5, patience = 300e3, poison = "skip", ackEvery = 50, minBackoff = 500,
+    maxBackoff = 30e3, grace = 10e3, storage, WebSocket = globalThis.WebSocket, random = Math.random, ...rest
   } = {}) {
     const at = new URL(url, import.meta.url);
     at.protocol = at.protocol.replace("http", "ws");
     if (!/^wss?:$/.test(at.protocol) || at.username) throw new TypeError("url: want one like wss://push.example");
     if (at.pathname === "/") at.pathname = "/v1/ws";
     at.hash = "";
-    if (typeof token !== "function") throw new TypeError("token: want a function");
-    if (typeof onMessage !== "function") throw new TypeError("onMessage: want a function");
+    want("function", { token, onMessage, random });
+    want("string", { device: device ?? "", user: user ?? "" });
+    want("number", { attempts, patience, ackEvery, minBackoff, maxBackoff, grace });
+    if (!["skip", "stop"].includes(poison)) throw new TypeError("poison: want skip or stop");
     if (!WebSocket) throw new TypeError("WebSocket: pass one in (Node has its own from 22 on)");
     if (storage === undefined) {
       try {
@@ -132,18 +150,25 @@ export class Tidings {
       } catch { /* forbidden */ }
     }
     this.#o = {
-      url: at.href, token, onMessage, device, user, attempts, poison, ackEvery, minBackoff, maxBackoff, grace, storage, WebSocket, random,
+      url: at.href, token, onMessage, device, user, attempts, patience, poison, ackEvery, minBackoff, maxBackoff, grace, storage,
+      WebSocket, random,
     };
+    for (const name in rest) throw unknown("option", name, Object.keys(this.#o));
     this.#key = `tidings ${at.href} ${device ?? ""}`;
     this.#position = this.#load();
     this.#ack = this.#position?.seq ?? 0; // said again: the last time may not have arrived
   }
 
   get state() { return this.#state; }
-  get position() { return this.#position && { ...this.#position }; }
+  get position() {
+    const { failed, ...at } = this.#position ?? {};
+    return at.user && at;
+  }
 
   on(type, listener) {
-    const all = this.#listeners[type] ??= new Set();
+    const all = this.#listeners.get(type);
+    if (!all) throw unknown("event", type, this.#listeners.keys());
+    want("function", { listener });
     all.add(listener);
     return () => { all.delete(listener); };
   }
@@ -151,7 +176,7 @@ export class Tidings {
   start() {
     if (this.#run) return;
     const run = this.#run = new AbortController();
-    this.#tries = this.#failures = 0;
+    this.#tries = 0;
     this.#away = false;
     const listen = (to, type, listener) => to?.addEventListener?.(type, listener, { signal: run.signal });
     listen(globalThis, "online", () => this.#hurry("the network is back"));
@@ -199,6 +224,7 @@ export class Tidings {
       this.#sendAck();
       conn.finish(end);
       if (this.#run !== run) return;
+      this.#blame(conn.answered, end.error);
       if (end.stop) return this.#stop(end.error);
       const wait = this.#pause(end, conn.goaway?.retry_after);
       this.#set("waiting", { error: end.error, wait });
@@ -211,6 +237,15 @@ export class Tidings {
         clearTimeout(timer);
         this.#wake = null;
       }
+    }
+  }
+
+  // Of a connection that is refused a browser tells the page nothing.
+  #blame(answered, error) {
+    if (answered) this.#unanswered = 0;
+    else if (error?.code === 1006 && online() && ++this.#unanswered === 3) {
+      console.error(`Tidings: no answer from ${this.#o.url}. Does the gateway run, is the url right, and does the gateway allow this page `
+        + `(--origin ${globalThis.location?.origin})?`);
     }
   }
 
@@ -265,6 +300,7 @@ export class Tidings {
   // Does what must not wait for a busy handler, and queues the rest.
   #receive(conn, text) {
     conn.heard = Date.now();
+    conn.answered = true;
     let f;
     try {
       f = JSON.parse(text);
@@ -349,20 +385,33 @@ export class Tidings {
 
   // Until the handler is done with the message, or the connection ends: the next one brings it again.
   async #deliver(conn, message) {
+    const { onMessage, attempts, patience, poison } = this.#o, at = this.#position;
     for (let skipped = false; !skipped;) {
       try {
-        await this.#o.onMessage(message);
+        await onMessage(message);
         break;
       } catch (error) {
-        const last = ++this.#failures >= this.#o.attempts;
-        skipped = last && this.#o.poison === "skip";
+        if (at.failed?.of !== message.seq) at.failed = { of: message.seq, tries: 0, ms: 0 };
+        const failed = at.failed, counts = online() && !conn.end; // without a network handlers fail on every message
+        if (counts) failed.tries++;
+        const last = counts && failed.tries >= attempts && failed.ms >= patience;
+        skipped = last && poison === "skip";
         this.#emit("error", { error, message, skipped });
-        if (last && !skipped) return { error, stop: true };
-        if (!last) await conn.pause(this.#jitter(this.#failures - 1));
-        if (!last && conn.end) return conn.end;
+        if (skipped) continue;
+        if (last) {
+          at.failed = undefined;
+          return { error, stop: true };
+        }
+        const wait = this.#jitter(failed.tries - 1);
+        if (!conn.end) this.#set("retrying", { error, wait, message });
+        await conn.pause(wait);
+        if (conn.end) return conn.end;
+        if (counts) failed.ms += wait;
+        this.#save();
       }
     }
-    this.#failures = 0;
+    at.failed = undefined;
+    if (this.#state === "retrying") this.#set(conn.live ? "live" : "replaying");
     this.#ack = message.seq;
     this.#waiting++;
     this.#pass(message.seq);
@@ -371,7 +420,7 @@ export class Tidings {
 
   #restart({ user, epoch }, seq) {
     this.#position = { user, epoch, seq };
-    this.#ack = this.#waiting = this.#received = this.#acked = this.#failures = 0;
+    this.#ack = this.#waiting = this.#received = this.#acked = 0;
     this.#save();
   }
 
@@ -406,9 +455,11 @@ export class Tidings {
     const { storage, user } = this.#o;
     try {
       const of = user ?? storage.getItem(this.#key);
-      const at = JSON.parse(storage.getItem(`${this.#key} ${of}`));
-      if (at.user === of && at.epoch && at.seq >= 0) return at;
-    } catch { /* nothing there */ }
+      const { user: whose, epoch, seq, failed } = JSON.parse(storage.getItem(`${this.#key} ${of}`));
+      want("string", { whose, epoch });
+      if (whose !== of || !epoch || !(Number.isSafeInteger(seq) && seq >= 0)) return;
+      return { user: whose, epoch, seq, failed: Number.isFinite(failed?.tries + failed?.ms) ? failed : undefined };
+    } catch { /* nothing there, or rubbish */ }
   }
 
   #save() {
@@ -425,7 +476,12 @@ export class Tidings {
   }
 
   #emit(type, value) {
-    for (const listener of this.#listeners[type] ?? []) {
+    const all = this.#listeners.get(type);
+    if (type === "error" && !all.size && (value.skipped || !this.#complained)) {
+      this.#complained = true;
+      console.error("Tidings, without a listener for error:", value);
+    }
+    for (const listener of all) {
       try {
         listener(value);
       } catch (error) {

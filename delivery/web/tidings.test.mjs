@@ -277,8 +277,13 @@ test("positions are kept for each user, URL and device", async () => {
   assert.deepEqual(await after(), ["7", 4]);
   assert.deepEqual(await after({ user: "42" }), ["42", 42]);
 
-  localStorage.setItem("tidings ws://push.example/v1/ws  7", "rubbish");
-  assert.deepEqual(await after(), [undefined, undefined]);
+  for (const broken of ["rubbish", "null", '{"user":"7","epoch":"k3f9"}', '{"user":"7","epoch":5,"seq":5}', '{"user":7,"epoch":"k3f9","seq":5}',
+    ...['"5"', "1.5", "1e30", "-1", "null", "[5]"].map(seq => `{"user":"7","epoch":"k3f9","seq":${seq}}`)]) {
+    localStorage.setItem("tidings ws://push.example/v1/ws  7", broken);
+    assert.deepEqual(await after(), [undefined, undefined], broken);
+  }
+  localStorage.setItem("tidings ws://push.example/v1/ws  7", '{"user":"7","epoch":"k3f9","seq":5,"failed":{"of":6,"tries":"many"}}');
+  assert.deepEqual(await after(), ["7", 5]);
 });
 
 test("storage that throws, or is not there", async () => {
@@ -389,7 +394,7 @@ test("a handler that fails is called again, and nothing overtakes", async () => 
   const s = await admitted(1, msg(42), msg(43), msg(44), live(50), { type: "ping", seq: 60 });
   await until("the first failure", () => of("error").length > 0);
   assert.equal(client.position.seq, 42);
-  assert.equal(client.state, "replaying");
+  assert.equal(client.state, "retrying");
   await until("all", () => handled.length === 3);
   assert.deepEqual(handled, [42, 43, 44]);
   await until("live", () => client.position.seq === 60);
@@ -419,24 +424,126 @@ test("a connection that ends while a handler fails brings the message again", as
   assert.deepEqual(handled, [42, 43]);
 });
 
-test("poison: skip or stop", async () => {
-  const onMessage = m => { if (m.seq === 43) throw new Error("never"); };
-  const skip = make({ onMessage, attempts: 3 });
-  const s = await admitted(1, msg(42), msg(43), msg(44));
-  await until("44", () => skip.client.position?.seq === 44);
-  assert.deepEqual(skip.of("error").map(e => e.skipped), [false, false, true]);
-  await until("an ack", () => s.acks.at(-1) === 44);
-  skip.client.close();
+const never = m => { if (m.seq === 43) throw new Error("never"); };
 
-  const stop = make({ onMessage, attempts: 2, poison: "stop", storage: null, ackEvery: 1000 });
-  const t = await admitted(2, msg(42), msg(43), msg(44));
-  await until("closed", () => stop.client.state === "closed" && stop.states().length > 2);
-  assert.equal(stop.client.position.seq, 42);
-  assert.deepEqual(t.acks, [42]);
-  assert.equal(stop.of("state").at(-1).error.message, "never");
-  stop.client.start();
-  await admitted(3, msg(43));
-  await until("closed again", () => stop.of("error").length === 4);
+test("a message that cannot be handled is skipped, after at least five attempts over five minutes", async () => {
+  let waited = 0;
+  const { client, of, states } = make({ onMessage: never, minBackoff: 1, maxBackoff: 20, random: () => 0.5, patience: 50 });
+  client.on("state", e => { if (e.state === "retrying") waited += e.wait; });
+  const s = await admitted(1, msg(42), msg(43), msg(44), live(44));
+  await until("live", () => client.state === "live");
+  const errors = of("error");
+  assert.ok(errors.length > 5 && waited >= 50, `${errors.length} attempts, ${waited} ms`);
+  assert.deepEqual(errors.map(e => e.skipped), errors.map((_, i) => i === errors.length - 1));
+  assert.ok(errors.every(e => e.message.seq === 43 && e.error.message === "never"));
+  assert.equal(of("state").find(e => e.state === "retrying").message.seq, 43);
+  assert.deepEqual(states().filter((s, i, all) => s !== all[i - 1]), ["connecting", "replaying", "retrying", "replaying", "live"]);
+  await until("an ack", () => s.acks.at(-1) === 44);
+
+  const defaults = make({ onMessage: never, minBackoff: 1e5, maxBackoff: 1e5, random: () => 1e-8, storage: null });
+  await admitted(2, msg(43));
+  await until("attempts", () => defaults.of("error").length > 20); // but no five minutes
+  assert.ok(defaults.of("error").every(e => !e.skipped));
+});
+
+test("attempts and time are kept when the page is loaded again", async () => {
+  for (let page = 1; page <= 5; page++) {
+    const { client, of } = make({ onMessage: never, patience: 30, minBackoff: 10, maxBackoff: 10, random: () => 1 });
+    await admitted(page, msg(43));
+    await until("two failures", () => of("error").length === 2 || of("msg").length);
+    client.close();
+    assert.deepEqual(Object.keys(client.position), ["user", "epoch", "seq"]);
+    if (page < 3) assert.equal(client.position.seq, 41);
+    if (client.position.seq === 43) return;
+  }
+  assert.fail("it is not skipped");
+});
+
+test("no failure counts while the browser is offline, or the connection is down", async () => {
+  const navigator = { onLine: false };
+  Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true, writable: true });
+  const fails = { onMessage: never, attempts: 3, patience: 0 };
+  const a = make(fails);
+  await admitted(1, msg(43));
+  await until("failures", () => a.of("error").length > 6);
+  assert.ok(a.of("error").every(e => !e.skipped), "skipped while the browser is offline");
+  navigator.onLine = true;
+  await until("skipped", () => a.of("error").at(-1).skipped);
+
+  let s;
+  const b = make({ ...fails, storage: null, onMessage: m => { s.end(1006); never(m); } });
+  for (let n = 2; n < 8; n++) {
+    s = await socket(n);
+    s.open(hello, ready, msg(43));
+  }
+  await until("failures", () => b.of("error").length > 5);
+  assert.ok(b.of("error").every(e => !e.skipped), "skipped while the connection is down");
+});
+
+test("a backlog behind a message that cannot be handled", async () => {
+  const { client, of } = make({ onMessage: never, patience: 0 });
+  const s = await admitted(1, ...Array.from({ length: 3000 }, (_, i) => msg(43 + i)));
+  await until("skipped", () => of("error").at(-1)?.skipped);
+  assert.equal(of("error").length, 5);
+  assert.equal(Socket.all.length, 1, "it connects again for each attempt");
+  const again = await socket(2);
+  again.open();
+  assert.equal(again.sent[0].after, client.position.seq);
+  assert.equal(s.readyState, 2);
+});
+
+test("poison: stop", async () => {
+  const { client, of, states } = make({ onMessage: never, attempts: 2, patience: 0, poison: "stop", storage: null, ackEvery: 1000 });
+  const s = await admitted(1, msg(42), msg(43), msg(44));
+  await until("closed", () => client.state === "closed" && states().length > 2);
+  assert.equal(client.position.seq, 42);
+  assert.deepEqual(s.acks, [42]);
+  assert.equal(of("state").at(-1).error.message, "never");
+  client.start();
+  await admitted(2, msg(43));
+  await until("closed again", () => of("error").length === 4);
+});
+
+// complaints are what clients write to the console in here.
+function complaints(t) {
+  const said = [];
+  t.mock.method(console, "error", (...words) => { said.push(words.map(w => w.error?.message ?? w).join(" ")); });
+  return said;
+}
+
+test("errors that nobody listens to are written to the console once", async t => {
+  const said = complaints(t);
+  const client = new Tidings({
+    url: "http://push.example", token: () => "token-1", WebSocket: Socket, minBackoff: 1, maxBackoff: 2, patience: 0, onMessage: never,
+  });
+  clients.push(client);
+  client.start();
+  await admitted(1, msg(43), msg(44));
+  await until("skipped", () => client.position?.seq === 44);
+  assert.equal(said.length, 2, "the first failure, and that it was skipped");
+  assert.match(said[0], /never/);
+  const listened = make({ onMessage: never, patience: 0, storage: null });
+  await admitted(2, msg(43), msg(44));
+  await until("skipped", () => listened.client.position?.seq === 44);
+  assert.equal(said.length, 2);
+});
+
+test("what may be wrong is written to the console once after three refusals", async t => {
+  const said = complaints(t);
+  globalThis.location = { origin: "https://app.example" };
+  const { client } = make();
+  for (let n = 1; n <= 6; n++) {
+    const refused = await socket(n);
+    assert.equal(said.length, n > 3 ? 1 : 0);
+    refused.end(1006);
+  }
+  assert.match(said[0], /ws:\/\/push\.example\/v1\/ws.*--origin https:\/\/app\.example/);
+  (await admitted(7)).end(1006); // it answers
+  for (let n = 8; n <= 9; n++) (await socket(n)).end(1006);
+  await socket(10);
+  assert.equal(said.length, 1);
+  client.close();
+  delete globalThis.location;
 });
 
 test("what was queued when a connection is lost is handled", async () => {
@@ -457,7 +564,7 @@ test("what was queued when a connection is lost is handled", async () => {
   assert.deepEqual(handled, [42, 43]);
 });
 
-test("a slow handler ends the connection before too much waits, and nothing is lost", async () => {
+test("what a slow handler leaves no room for comes with the next connection", async () => {
   let go;
   const slow = new Promise(resolve => { go = resolve; });
   const { handled, of } = make({
@@ -466,14 +573,16 @@ test("a slow handler ends the connection before too much waits, and nothing is l
       handled.push(m.seq);
     },
   });
-  const s = await admitted();
-  for (let seq = 42; s.readyState === 1; seq++) s.say(msg(seq));
-  s.say(msg(5000));
+  const s = await admitted(1, ...Array.from({ length: 2000 }, (_, i) => msg(42 + i)), { type: "ping", seq: 2100 }, { type: "gap", after: 2100, reason: "purged" });
+  await sleep(5);
+  assert.equal(s.readyState, 1);
+  assert.deepEqual(s.sent.at(-1), { type: "pong" }, "the connection is not kept alive");
   go();
   const again = await socket(2);
   again.open();
   const after = again.sent[0].after;
   assert.ok(after >= 1000 && after < 1100, `${after}`);
+  assert.equal(of("gap").length, 1);
   again.say(hello, { ...ready, after }, msg(after + 1));
   await until("the next", () => handled.at(-1) === after + 1);
   assert.deepEqual(handled, Array.from({ length: after - 40 }, (_, i) => 42 + i));
@@ -665,5 +774,15 @@ test("options that cannot work", () => {
     for (const value of bad) assert.throws(() => new Tidings({ ...good, [name]: value }), TypeError, `${name}: ${value}`);
   }
   assert.throws(() => new Tidings(), TypeError);
+  const wrong = { onMessage: "f", random: 1, device: 5, user: 42, attempts: "5", patience: null, poison: "skipp" };
+  for (const name in wrong) assert.throws(() => new Tidings({ ...good, [name]: wrong[name] }), { name: "TypeError", message: new RegExp(`^${name}: want`) });
+  for (const name of ["devise", "tabs", "toString"]) {
+    assert.throws(() => new Tidings({ ...good, [name]: 1 }), { name: "TypeError", message: new RegExp(`no option ${name}, only .*device`) });
+  }
+  const client = new Tidings(good);
+  for (const type of ["mesage", "message", "toString", undefined]) {
+    assert.throws(() => client.on(type, () => {}), { name: "TypeError", message: /no event .*, only state, ready, gap, msg/ });
+  }
+  assert.throws(() => client.on("msg"), TypeError);
   if (!globalThis.WebSocket) assert.throws(() => new Tidings({ ...good, WebSocket: undefined }), /Node has its own from 22/);
 });
