@@ -112,10 +112,11 @@ func failed(err error) []finding {
 // doctor is one round of checks, with what earlier ones found for later ones.
 type doctor struct {
 	*doctorOptions
-	nc     *nats.Conn         // nil: not connected
-	mute   bool               // JetStream does not answer
-	seen   streams.Inspection // Info is nil where there is no stream, or it does not answer
-	denied map[string]bool    // subjects that NATS does not let us publish or subscribe to
+	nc      *nats.Conn         // nil: not connected
+	mute    bool               // JetStream does not answer
+	serving bool               // a gateway has the port for clients
+	seen    streams.Inspection // Info is nil where there is no stream, or it does not answer
+	denied  map[string]bool    // subjects that NATS does not let us publish or subscribe to
 }
 
 // checks are in the order in which they depend on each other. One that has nothing to look at finds nothing.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +23,7 @@ func (d *doctor) port(ctx context.Context) []finding {
 		return findings
 	}
 	status, _, err := askPort(ctx, d.listen, "/tidings.js", "http", "https")
+	d.serving = err == nil && (status == http.StatusServiceUnavailable || status == http.StatusOK)
 	switch {
 	case err == nil && status == http.StatusServiceUnavailable:
 		return poor("its log says what it waits for", "a Tidings that waits for NATS, or ends, has %s", d.listen)
@@ -143,13 +146,26 @@ func (d *doctor) disk(ctx context.Context) []finding {
 	if d.natsPort <= 0 && in.UsedBy != "" { // a gateway is there, and its NATS is for it alone, or its port is not known
 		return append(diskFinding(in), d.noPort()...)
 	}
-	taken := d.natsPort > 0 && portTaken(ctx, d.embedded())
+	name, taken := "", false
+	if d.natsPort > 0 {
+		name, taken = natsServer(ctx, d.embedded())
+	}
+	elsewhere := in.UsedBy == "" && taken && name == embedded.DefaultName // a gateway runs, with another data directory
 	switch {
+	case elsewhere && d.dev && !d.given("data"): // --dev has its data in the directory where it was started
+		d.nats.url = "nats://" + d.embedded()
+		return good("a gateway that was started in another directory has its NATS on %s; its disk is looked at only from there", d.embedded())
+	case elsewhere:
+		return bad("name its directory with --data, or use another --nats-port",
+			"a gateway with another data directory than %s has its NATS on %s", in.Dir, d.embedded())
 	case in.UsedBy != "" && !taken:
 		return bad("name its --nats-host and --nats-port, or look into the log of that process",
 			"%s is in use by %s, but nothing listens on %s", in.Dir, in.UsedBy, d.embedded())
 	case in.UsedBy == "" && taken:
 		return bad("use --nats to use it, or another --nats-port", "something else listens on %s", d.embedded())
+	case in.UsedBy == "" && d.serving:
+		return poor("give doctor the --data and --nats-port of that gateway; --dev has its data in the directory where it was started",
+			"a gateway serves on %s, but its data is not in %s, and its NATS not on %s", d.listen, in.Dir, d.embedded())
 	case in.UsedBy != "":
 		d.nats.url = "nats://" + d.embedded()
 	}
@@ -192,12 +208,20 @@ func diskFinding(in embedded.Inspection) []finding {
 	return good("%s", found)
 }
 
-func portTaken(ctx context.Context, address string) bool {
-	dialer := net.Dialer{Timeout: 2 * time.Second}
+// natsServer returns the name of the NATS server that listens on the address, and whether anything does.
+func natsServer(ctx context.Context, address string) (name string, taken bool) {
+	const patience = 2 * time.Second
+	dialer := net.Dialer{Timeout: patience}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return false
+		return "", false
 	}
-	conn.Close()
-	return true
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	line, _ := bufio.NewReader(io.LimitReader(conn, 64<<10)).ReadString('\n') // a NATS server speaks first, and names itself
+	var info struct {
+		Name string `json:"server_name"`
+	}
+	_ = json.Unmarshal([]byte(strings.TrimPrefix(line, "INFO ")), &info)
+	return info.Name, true
 }

@@ -81,7 +81,8 @@ func TestDoctorFindsTheHostsFaults(t *testing.T) {
 		t.Errorf("%+v", all["disk"])
 	}
 	finds(t, all["server"], isGood, fmt.Sprint("nats://127.0.0.1:", port))
-	finds(t, examine(t, "--data", t.TempDir(), "--nats-port", fmt.Sprint(port))["disk"], isBad, "something else listens on")
+	finds(t, examine(t, "--data", t.TempDir(), "--nats-port", fmt.Sprint(port))["disk"], isBad, "a gateway with another data directory")
+	finds(t, examine(t, "--data", dir+"2", "--nats-host", "127.0.0.1", "--nats-port", fmt.Sprint(mute.Addr().(*net.TCPAddr).Port))["disk"], isBad, "something else listens on")
 	finds(t, examine(t, "--data", dir, "--nats-port", fmt.Sprint(streamstest.FreePort(t)))["disk"], isBad, "but nothing listens on")
 	if err := server.Stop(); err != nil && !errors.Is(err, embedded.ErrStopping) {
 		t.Fatal(err)

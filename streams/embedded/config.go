@@ -17,7 +17,7 @@ type Config struct {
 	Dir  string // store directory, locked while in use; created with mode 0700 if missing
 	Host string // address to listen on; default 127.0.0.1
 	Port int    // default 4222; -1: any free port
-	Name string // server name, as the NATS tools show it; default "tidings"
+	Name string // server name, as the NATS tools show it; default DefaultName
 
 	// InProcess is without a listener: nobody but this process can connect. Host and Port say nothing then.
 	InProcess bool
@@ -40,6 +40,9 @@ type Config struct {
 
 	Logger zerolog.Logger // the zero value is silent; the server's notices are at debug level
 }
+
+// DefaultName is the server name by which clients recognise an embedded server.
+const DefaultName = "tidings"
 
 // storeReserve is what MaxStore leaves free by default, or 5% of the disk if that is more: a full disk breaks a stream
 // until the next start, while a reached limit only refuses publishes. On a small disk it takes at most half of what is free.
@@ -66,7 +69,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("port %d: must be 1 to 65535, or -1 for any free port", c.Port)
 	}
 	if c.Name == "" {
-		c.Name = "tidings"
+		c.Name = DefaultName
 	}
 	if (c.User == "") != (c.Password == "") || c.User != "" && c.Token != "" {
 		return c, errors.New("clients of the embedded server say a user and a password, or a token")
