@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/tidings-io/tidings/delivery/wire/strict"
 )
 
 // reply is what a Responder writes. Times are seconds.
@@ -31,7 +33,7 @@ func encodeRefusal(r *Refusal) ([]byte, error) {
 
 // parseReply reads a responder's answer. The error is a *Refusal or ErrBadReply, and then the Identity is empty.
 //
-// It looks names up in a map, because decoding into a struct would take "SUCCESS" for "success". The token, where a refusal quotes it,
+// A name that is there twice, or in other capital letters, makes it a bad reply: what the responder means cannot be known. The token, where a refusal quotes it,
 // is left out: refusals are logged.
 func parseReply(token string, data []byte) (Identity, error) {
 	if len(data) == 0 {
@@ -40,8 +42,12 @@ func parseReply(token string, data []byte) (Identity, error) {
 	if !utf8.Valid(data) { // encoding/json would put U+FFFD in its place
 		return Identity{}, fmt.Errorf("%w: it is not valid UTF-8", ErrBadReply)
 	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(data, &fields) != nil {
+	fields, err := strict.Object(data, "success", "user_id", "topics", "expires_in", "error", "message", "retry_after")
+	var name *strict.NameError
+	switch {
+	case errors.As(err, &name):
+		return Identity{}, fmt.Errorf("%w: %w", ErrBadReply, name)
+	case err != nil:
 		return Identity{}, fmt.Errorf("%w: it is not one JSON object", ErrBadReply)
 	}
 	switch string(fields["success"]) {

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-
-	"github.com/tidings-io/tidings/streams"
 )
 
 // routeAPI mounts the HTTP API. openapi.json, which it serves, is its reference.
@@ -123,17 +121,6 @@ func userOf(r *http.Request) (string, error) {
 		}
 	}
 	return user, checkUser(user)
-}
-
-// checkUser refuses what can be nobody's name.
-func checkUser(user string) error {
-	if _, err := streams.UserSubject(user); err != nil {
-		return problemf(http.StatusBadRequest, "%s: name a user as your backend does, %d bytes at most when encoded", err, streams.MaxToken)
-	}
-	if strings.ContainsRune(user, '\uFFFD') { // no token admits one so named, since two names could both have become it
-		return problemf(http.StatusBadRequest, "user %.40q: its encoding is broken, it contains U+FFFD", user)
-	}
-	return nil
 }
 
 // allowCORS lets pages of the allowed origins read the answer.

@@ -71,7 +71,9 @@ func decodeAcknowledgement(body []byte) (a acknowledgement, err error) {
 		case "epoch":
 			a.epoch, err = decodeString(name, fields[name])
 		case "device":
-			a.device, err = decodeString(name, fields[name])
+			if a.device, err = decodeString(name, fields[name]); err == nil {
+				err = checkDevice(a.device)
+			}
 		case "seq":
 			if json.Unmarshal(fields[name], &a.seq) != nil || string(fields[name]) == "null" {
 				err = problemf(http.StatusBadRequest, "seq must be the seq of what you have, a number")

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tidings-io/tidings/delivery/wire/strict"
 	"github.com/tidings-io/tidings/streams"
 )
 
@@ -73,46 +74,31 @@ func decodeObject(body []byte) (map[string]json.RawMessage, error) {
 	if !utf8.Valid(body) { // encoding/json would put U+FFFD in its place
 		return nil, problemf(http.StatusBadRequest, "the body is not valid UTF-8")
 	}
-	broken := func(err error) error {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return problemf(http.StatusBadRequest, "the body ends within the JSON object that it should be")
-		}
-		return problemf(http.StatusBadRequest, "the body is broken JSON: %s", err)
+	fields, err := strict.Object(body)
+	if err == nil {
+		return fields, nil
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if start, err := dec.Token(); err != nil {
-		return nil, broken(err)
-	} else if start != json.Delim('{') {
-		return nil, problemf(http.StatusBadRequest, `the body must be one JSON object, such as {"to":"alice","data":{"order":991}}`)
+	if name := (*strict.NameError)(nil); errors.As(err, &name) {
+		return nil, problemf(http.StatusBadRequest, "field %.40q is there twice", name.Name)
 	}
-	fields := map[string]json.RawMessage{}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, broken(err)
-		}
-		name := key.(string) // a decoder gives nothing else there
-		if _, twice := fields[name]; twice {
-			return nil, problemf(http.StatusBadRequest, "field %.40q is there twice", name)
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, broken(err)
-		}
-		fields[name] = value
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, broken(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+	var first json.RawMessage
+	switch broken := json.NewDecoder(bytes.NewReader(body)).Decode(&first); {
+	case errors.Is(broken, io.EOF), errors.Is(broken, io.ErrUnexpectedEOF):
+		return nil, problemf(http.StatusBadRequest, "the body ends within the JSON object that it should be")
+	case broken != nil:
+		return nil, problemf(http.StatusBadRequest, "the body is broken JSON: %s", broken)
+	case first[0] == '{':
 		return nil, problemf(http.StatusBadRequest, "something follows the JSON object in the body: send one for each request")
 	}
-	return fields, nil
+	return nil, problemf(http.StatusBadRequest, `the body must be one JSON object, such as {"to":"alice","data":{"order":991}}`)
 }
 
 func decodeString(name string, value json.RawMessage) (s string, err error) {
 	if value[0] != '"' || json.Unmarshal(value, &s) != nil {
 		return "", problemf(http.StatusBadRequest, "%s must be a string", name)
+	}
+	if damaged(s) {
+		return "", problemf(http.StatusBadRequest, "%s %.40q: its encoding is broken, it contains U+FFFD", name, s)
 	}
 	return s, nil
 }
@@ -139,13 +125,6 @@ func decodeUsers(value json.RawMessage) (users []string, err error) {
 		users = append(users, user)
 	}
 	return users, nil
-}
-
-func checkTopic(topic string) error {
-	if _, err := streams.TopicSubject(topic); err != nil {
-		return problemf(http.StatusBadRequest, "%s: %d bytes at most when encoded", err, streams.MaxToken)
-	}
-	return nil
 }
 
 func decodeTTL(value json.RawMessage) (time.Duration, error) {

@@ -103,6 +103,10 @@ func (g *Gateway) report(w http.ResponseWriter, p publication, stored []streams.
 
 // readBody reads JSON. That a page must say so keeps other sites from sending it: their browser would ask first.
 func readBody(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity") // RFC 9110, 12.5.3
+		return nil, problemf(http.StatusUnsupportedMediaType, "Content-Encoding %.20q: send the body as it is, not compressed", coding)
+	}
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return nil, problemf(http.StatusUnsupportedMediaType, "send JSON in UTF-8, with the header Content-Type: application/json")
@@ -131,6 +135,9 @@ func (g *Gateway) readPublication(w http.ResponseWriter, r *http.Request) (publi
 			return publication{}, problemf(http.StatusBadRequest, "id and the header Idempotency-Key differ: send one of them")
 		}
 		p.n.ID = key
+		if damaged(key) {
+			return publication{}, problemf(http.StatusBadRequest, "Idempotency-Key %.40q: its encoding is broken", key)
+		}
 	}
 	if trace := r.Header.Get(streams.HeaderTraceparent); streams.ValidTraceparent(trace) {
 		p.n.Traceparent = trace

@@ -27,6 +27,9 @@ func (g *Gateway) getUser(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id := streams.CursorID{User: user, Device: r.URL.Query().Get("device")}
+	if err := checkDevice(id.Device); err != nil {
+		return err
+	}
 	cursor, epoch, found, err := g.cfg.Stream.Users().Find(r.Context(), id)
 	if err != nil {
 		return err
@@ -65,6 +68,9 @@ func (g *Gateway) deleteConnections(w http.ResponseWriter, r *http.Request) erro
 	query := r.URL.Query()
 	if query.Has("device") {
 		name := query.Get("device")
+		if err := checkDevice(name); err != nil {
+			return err
+		}
 		device = &name
 	}
 	closed, gateways, err := Disconnect(r.Context(), g.cfg.NATS, user, device, query.Get("reason"))

@@ -66,6 +66,7 @@ func TestAUserOverHTTP(t *testing.T) {
 		"/v1/users/%FF":                           "not valid UTF-8",
 		"/v1/users/%EF%BF%BD":                     "U+FFFD",
 		"/v1/users/alice?device=%FF":              "not valid UTF-8",
+		"/v1/users/alice?device=%EF%BF%BD":        "U+FFFD",
 		"/v1/users//notifications":                `user ""`,
 		"/v1/users/alice/notifications?limit=0":   "limit must be",
 		"/v1/users/alice/notifications?limit=101": "limit must be",
@@ -86,6 +87,7 @@ func TestDisconnectOverHTTP(t *testing.T) {
 		own, _ := a.live(t, user)
 		phone, _ := b.enter(t, wire.Auth{Token: user, Device: "phone"})
 		other, _ := b.live(t, user+"?")
+		a.call(t, http.MethodDelete, path+"?device=%FF", "").is(400)
 		if got := a.call(t, http.MethodDelete, path+"?device=phone&reason=lost", "").is(200); !strings.HasPrefix(got.body, `{"closed":1,`) {
 			t.Errorf("%s", got.body)
 		}

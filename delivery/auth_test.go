@@ -2,6 +2,7 @@ package delivery_test
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -36,16 +37,20 @@ func TestRefusalsBecomeCloseCodes(t *testing.T) {
 		reply string
 		code  wire.CloseCode
 	}{
-		"refused":         {`{"success":false,"error":"whatever","message":"no"}`, 4401},
-		"expired":         {`{"success":false,"error":"token_expired"}`, 4501},
-		"forbidden":       {`{"success":false,"error":"forbidden"}`, 4403},
-		"busy":            {`{"success":false,"error":"busy","retry_after":7}`, 4503},
-		"no user":         {`{"success":true}`, 4401},
-		"empty user":      {`{"success":true,"user_id":""}`, 4401},
-		"rubbish":         {`<html>`, 4401},
-		"nothing":         {``, 4401},
-		"a lease of zero": {`{"success":true,"user_id":"42","expires_in":0}`, 4501},
-		"a name too long": {`{"success":true,"user_id":"` + strings.Repeat("é", 90) + `"}`, 4400},
+		"refused":          {`{"success":false,"error":"whatever","message":"no"}`, 4401},
+		"expired":          {`{"success":false,"error":"token_expired"}`, 4501},
+		"forbidden":        {`{"success":false,"error":"forbidden"}`, 4403},
+		"busy":             {`{"success":false,"error":"busy","retry_after":7}`, 4503},
+		"no user":          {`{"success":true}`, 4401},
+		"empty user":       {`{"success":true,"user_id":""}`, 4401},
+		"rubbish":          {`<html>`, 4401},
+		"nothing":          {``, 4401},
+		"a lease of zero":  {`{"success":true,"user_id":"42","expires_in":0}`, 4501},
+		"a name too long":  {`{"success":true,"user_id":"` + strings.Repeat("é", 90) + `"}`, 4401},
+		"a long topic":     {`{"success":true,"user_id":"42","topics":["` + strings.Repeat("é", 90) + `"]}`, 4401},
+		"a broken name":    {`{"success":true,"user_id":"a\ud800"}`, 4401},
+		"a user twice":     {`{"success":true,"user_id":"42","user_id":"43"}`, 4401},
+		"another spelling": {`{"success":true,"user_id":"42","User_ID":"43"}`, 4401},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n.replies(t, c.reply)
@@ -207,6 +212,30 @@ func TestALeaseIsRenewedInBand(t *testing.T) {
 }
 
 // That nobody answers for tokens is told without being asked for: once a minute, and not for each client.
+// A user who can have no subject is the backend's mistake: in the code, the log and the metrics.
+func TestAUserThatCannotBeEncoded(t *testing.T) {
+	t.Parallel()
+	log := &journal{}
+	n := newNode(t, streamstest.Run(t).URL(), func(c *nodeConfig) { c.log = log })
+	n.replies(t, `{"success":true,"user_id":"`+strings.Repeat("é", 90)+`"}`)
+	p := n.dial(t)
+	expect[wire.Hello](p)
+	p.send(wire.Auth{Token: "alice"})
+	if goaway := p.closed(4401); strings.Contains(goaway.Reason, "é") {
+		t.Errorf("%+v", goaway)
+	}
+	n.call(t, http.MethodGet, "/v1/sse", "", "Authorization", "Bearer alice").is(http.StatusUnauthorized)
+	n.shows(t, map[string]float64{
+		`tidings_auth_requests_total{result="bad_reply"}`:            2,
+		`tidings_auth_requests_total{result="admitted"}`:             0,
+		`tidings_connections_closed_total{by="gateway",code="4401"}`: 2,
+	})
+	told := log.saying("user_id: unusable name: 540 bytes")
+	if len(told) == 0 || !strings.Contains(told[0], "nobody said whether a token is good") || strings.Contains(told[0], "é") {
+		t.Errorf("the log says %q", told)
+	}
+}
+
 func TestSilenceOfTheBackendIsLogged(t *testing.T) {
 	t.Parallel()
 	log := &journal{}

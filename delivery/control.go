@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/delivery/wire/strict"
 	"github.com/tidings-io/tidings/streams"
 )
 
@@ -77,7 +78,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 func (g *Gateway) onDisconnect(req micro.Request) {
 	var d disconnectRequest
-	if err := json.Unmarshal(req.Data(), &d); err != nil || d.User == "" {
+	if json.Unmarshal(req.Data(), &d) != nil || strict.Names(req.Data(), "user", "device", "reason") != nil || d.User == "" {
 		_ = req.Error("400", `send {"user":"…"}, with "device" and "reason" if you like`, nil)
 		return
 	}
@@ -121,6 +122,11 @@ func (g *Gateway) onAcked(msg *nats.Msg) {
 func Disconnect(ctx context.Context, nc *nats.Conn, user string, device *string, reason string) (closed, gateways int, err error) {
 	if _, err := streams.EncodeToken(user); err != nil {
 		return 0, 0, err
+	}
+	if device != nil {
+		if err := checkDevice(*device); err != nil {
+			return 0, 0, err
+		}
 	}
 	request, _ := json.Marshal(disconnectRequest{User: user, Device: device, Reason: reason})
 	inbox := nc.NewInbox()

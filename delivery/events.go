@@ -72,8 +72,8 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) error {
 // resume is what the client knows from before: the id of the last event, and the name of its device.
 func resume(r *http.Request) (wire.Auth, error) {
 	first := wire.Auth{Device: r.URL.Query().Get("device")}
-	if _, err := streams.EncodeToken(first.Device); err != nil && first.Device != "" {
-		return first, problemf(http.StatusBadRequest, "device: %s", err)
+	if err := checkDevice(first.Device); err != nil {
+		return first, err
 	}
 	id := r.Header.Get("Last-Event-ID")
 	if id == "" {

@@ -106,7 +106,7 @@ func New(cfg Config) *Gateway {
 	g.SetKeys(cfg.APIKeys)
 	g.metrics.watch(g)
 	g.metrics.watchDoor(cfg.Listener)
-	g.cfg.Auth = countedAuth{cfg.Auth, g.metrics}
+	g.cfg.Auth = countedAuth{encodable{cfg.Auth}, g.metrics}
 	g.trace()
 	g.oddLog = seldom(g.log)
 	g.authLog = seldom(g.log)

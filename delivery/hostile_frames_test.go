@@ -76,7 +76,7 @@ func TestHostileFrames(t *testing.T) {
 		"nested and never closed":          {text(`{"type":"x","x":` + strings.Repeat("[", 16_000)), 4400},
 		"a number without end":             {text(`{"type":"ack","seq":1` + strings.Repeat("0", 16_000) + `}`), 4400},
 		"a huge exponent":                  {text(`{"type":"ack","seq":1e999999999}`), 4400},
-		"fields twice":                     {text(`{"type":"auth","type":"pong","type":"x"}`), goesOn},
+		"fields twice":                     {text(`{"type":"auth","type":"pong","type":"x"}`), 4400},
 		"NUL":                              {text("\x00"), 4400},
 	}
 	for opcode := range byte(16) {

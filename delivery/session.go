@@ -151,6 +151,12 @@ func (s *session) open(ctx context.Context, first wire.Auth) error {
 
 // authenticate asks whose the token is, and enters the session where disconnects find it.
 func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Identity, error) {
+	if err := checkDevice(first.Device); err != nil {
+		return auth.Identity{}, fmt.Errorf("%w: %w", wire.ErrBadFrame, err)
+	}
+	if damaged(first.User) {
+		return auth.Identity{}, fmt.Errorf("%w: user: its encoding is broken, it contains U+FFFD", wire.ErrBadFrame)
+	}
 	asked := time.Now()
 	request := s.request
 	request.Token = first.Token
@@ -166,9 +172,6 @@ func (s *session) authenticate(ctx context.Context, first wire.Auth) (auth.Ident
 	s.setLease(identity)
 	s.request.Device = first.Device
 	s.cursor = streams.CursorID{User: identity.User, Device: first.Device}
-	if _, err := streams.ConsumerName(s.cursor); err != nil {
-		return identity, fmt.Errorf("%w: %w", wire.ErrBadFrame, err)
-	}
 	// The mark comes after the answer: what the stream holds now, the client gets before live.
 	if s.mark, err = s.g.cfg.Tail.Mark(ctx); err != nil {
 		return identity, err

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tidings-io/tidings/delivery/wire/strict"
 )
 
 // ErrBadFrame is wrapped by Decode where the bytes are not a frame.
@@ -45,8 +47,14 @@ func decodeUsual(data []byte) Frame {
 	return Ack{Seq: seq}
 }
 
+// names are those of all fields that a frame can have.
+var names = []string{
+	"type", "protocol", "auth_within", "token", "device", "after", "epoch", "user", "conn", "unread", "ping", "expires_in", "next", "reason",
+	"seq", "id", "kind", "time", "topic", "data", "data_b64", "in", "code", "message", "retry_after",
+}
+
 // Decode parses one frame of either side; the result is a value such as Ack, not a pointer. A type that it does not know
-// gives nil and no error, and is to be ignored. Errors wrap ErrBadFrame and never quote the frame, which may hold a token.
+// gives nil and no error, and is to be ignored. A name that is there twice, or in other capital letters than it has, is an error. Errors wrap ErrBadFrame and never quote the frame, which may hold a token.
 func Decode(data []byte) (Frame, error) {
 	if f := decodeUsual(data); f != nil {
 		return f, nil
@@ -59,6 +67,9 @@ func Decode(data []byte) (Frame, error) {
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
 		return nil, fmt.Errorf("%w: send one JSON object with a field \"type\"", ErrBadFrame)
+	}
+	if err := strict.Names(data, names...); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadFrame, err)
 	}
 	if head.Type == nil {
 		return nil, fmt.Errorf("%w: the field \"type\" is missing", ErrBadFrame)

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -34,6 +35,12 @@ func TestDecodeRefuses(t *testing.T) {
 		"base64 broken":        `{"type":"msg","seq":1,"time":"2026-11-22T17:55:19.123Z","data_b64":"?"}`,
 		"trailing garbage":     `{"type":"ack","seq":1}x`,
 		"two frames":           `{"type":"ack","seq":1}{"type":"ack","seq":2}`,
+		"a field twice":        `{"type":"auth","token":"a","token":"b"}`,
+		"an unknown one twice": `{"type":"ack","seq":1,"x":1,"x":1}`,
+		"two types":            `{"type":"msg","seq":1,"type":"ack"}`,
+		"another spelling":     `{"type":"auth","Token":"a"}`,
+		"both spellings":       `{"type":"auth","token":"a","TOKEN":"b"}`,
+		"type spelt otherwise": `{"Type":"ack","seq":1}`,
 		"invalid UTF-8":        "{\"type\":\"auth\",\"token\":\"\xff\"}",
 		"invalid UTF-8 around": "{\"type\":\"pong\"}\xc3",
 	} {
@@ -63,6 +70,22 @@ func TestDecodeIgnores(t *testing.T) {
 	}
 }
 
+// A field that is missing in the list would be read in any capital letters.
+func TestDecodeKnowsAllFields(t *testing.T) {
+	for _, f := range []wire.Frame{
+		wire.Hello{}, wire.Auth{}, wire.Ready{}, wire.Gap{}, wire.Msg{}, wire.Live{}, wire.Ack{}, wire.Acked{}, wire.Ping{}, wire.Pong{},
+		wire.Renew{}, wire.Renewed{}, wire.Expiring{}, wire.Error{}, wire.Goaway{},
+	} {
+		for i := range reflect.TypeOf(f).NumField() {
+			name, _, _ := strings.Cut(reflect.TypeOf(f).Field(i).Tag.Get("json"), ",")
+			frame := fmt.Sprintf(`{"type":%q,%q:null}`, f.Type(), strings.ToUpper(name))
+			if _, err := wire.Decode([]byte(frame)); err == nil {
+				t.Errorf("%s is taken", frame)
+			}
+		}
+	}
+}
+
 func TestDecodeErrorsQuoteNothing(t *testing.T) {
 	const canary, digits = "CANARY", "31415926535"
 	for _, frame := range []string{
@@ -80,6 +103,7 @@ func TestDecodeErrorsQuoteNothing(t *testing.T) {
 		`{"type":"auth","token":"` + canary + `","after":"` + canary + `"}`,
 		`{"type":"auth","token":"` + canary + `"}` + canary,
 		`{"type":"renew","token":"` + canary + "\xff" + `"}`,
+		`{"type":"auth","` + canary + `":1,"` + canary + `":1}`,
 		`{"type":"msg","time":"` + canary + `"}`,
 		`{"type":"msg","data_b64":"?` + canary + `"}`,
 	} {

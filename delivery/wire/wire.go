@@ -1,7 +1,8 @@
 // Package wire is the reference of the client protocol tidings.v1: its frames, their encoding and the close codes.
 //
 // A connection is a WebSocket at /v1/ws. Each text message is one JSON object, a frame, told apart by its field "type".
-// Unknown types and unknown fields are ignored, so that either side may be newer than the other.
+// Unknown types and unknown fields are ignored, so that either side may be newer than the other. A field that is there twice, or a known
+// one in other capital letters, makes a frame a bad one.
 //
 //	server → client   hello
 //	client → server   auth                    first, and once
