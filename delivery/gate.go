@@ -18,6 +18,7 @@ type gate struct {
 	limits       Limits
 	connects     *buckets[netip.Addr]
 	failures     *buckets[netip.Addr]
+	renewals     *renewals
 	publications *buckets[[sha256.Size]byte]
 	refused      map[string]*refusals // by kind
 
@@ -38,6 +39,7 @@ type refusals struct {
 func newGate(limits Limits, log zerolog.Logger) *gate {
 	g := &gate{
 		limits: limits, connects: newBuckets[netip.Addr](limits.ConnectRate), failures: newBuckets[netip.Addr](limits.FailedAuthRate),
+		renewals:     newRenewals(limits.FailedAuthRate),
 		publications: newBuckets[[sha256.Size]byte](limits.PublishRate), refused: map[string]*refusals{}, of: map[netip.Addr]count{},
 	}
 	for kind := range limitReasons {

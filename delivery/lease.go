@@ -47,16 +47,16 @@ func (s *session) renew(ctx context.Context, token string) error {
 		s.renewed = time.Now()
 	}
 	request := s.request
-	request.Token, request.Renew = token, true
-	identity, err := s.g.authenticate(ctx, request)
+	request.Token = token
+	identity, err := s.g.authenticateAgain(ctx, request, s.cursor.User)
 	var refusal *auth.Refusal
 	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	case errors.Is(err, auth.ErrUnavailable), errors.As(err, &refusal) && refusal.RetryAfter > 0:
 		return s.tell(ctx, wire.Error{Code: wire.ErrorRenewUnavailable, Message: "nobody could say whether the token is good: try again"})
 	case err != nil:
 		return err
-	case identity.User != s.cursor.User:
-		return &closing{code: wire.CloseForbidden, reason: "the fresh token is another user's"}
 	}
 	sources, err := s.sources(identity)
 	if err != nil {

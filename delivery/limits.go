@@ -37,7 +37,8 @@ type Limits struct {
 	// do: past them 429. Default 100: a burst of 1,000 for a company or a load test, and a thirtieth of a core for an abuser.
 	ConnectRate float64
 	// FailedAuthRate is how many tokens and API keys of an address may be refused a second: past that 429, and nobody is asked; a good
-	// API key stays good. Default 5: 50 at once where a deployment was wrong, and nothing that guesses a token.
+	// API key stays good. Renewals that are refused, or bring another user's token, count as well. Past as many of those alone, renewals
+	// of the address are answered renew_unavailable. Default 5: 50 at once where a deployment was wrong, and nothing that guesses a token.
 	FailedAuthRate float64
 	// SendRate is how many bytes a second a WebSocket client is read, and each frame counts for 128 more. Who sends faster is read no
 	// faster; nothing is lost. Default 16,384: about 100 acknowledgements a second, and 1,000 at once, or 200
@@ -174,17 +175,21 @@ func (g *Gateway) failed(remote string) { g.gate.failures.take(addressOf(remote)
 // authenticate asks the backend whose a token is. What is asked meanwhile for the same address it cannot count before the answer: so many as
 // the limits on connections and their rate allow.
 func (g *Gateway) authenticate(ctx context.Context, request auth.Request) (auth.Identity, error) {
-	if !request.Renew { // who was admitted is not to suffer from others behind the address
-		if err := g.notFailing(request.RemoteAddr); err != nil {
-			return auth.Identity{}, err
-		}
+	if err := g.notFailing(request.RemoteAddr); err != nil {
+		return auth.Identity{}, err
 	}
+	identity, err := g.askBackend(ctx, request)
+	if maybeGuessed(err) {
+		g.failed(request.RemoteAddr)
+	}
+	return identity, err
+}
+
+// askBackend is Authenticate, and logs that nobody answers.
+func (g *Gateway) askBackend(ctx context.Context, request auth.Request) (auth.Identity, error) {
 	identity, err := g.cfg.Auth.Authenticate(ctx, request)
 	if errors.Is(err, auth.ErrUnavailable) || errors.Is(err, auth.ErrBadReply) {
 		g.authLog.Warn().Err(err).Msg("nobody said whether a token is good: nobody is admitted meanwhile")
-	}
-	if !request.Renew && maybeGuessed(err) {
-		g.failed(request.RemoteAddr)
 	}
 	return identity, err
 }

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats.go"
+
 	"github.com/tidings-io/tidings/auth"
 	"github.com/tidings-io/tidings/delivery"
 	"github.com/tidings-io/tidings/delivery/wire"
@@ -98,10 +100,6 @@ func TestFailedAuthentications(t *testing.T) {
 				t.Fatalf("%s: stale: %d", w.name, status)
 			}
 		}
-		renews, _ := n.try(t, address)
-		renews.admitted("alice")
-		renews.send(wire.Renew{Token: "wrong"})
-		renews.closed(wire.CloseUnauthorized)
 		w.try(address)
 		before := asked()
 		if _, status := n.try(t, address); status != http.StatusTooManyRequests {
@@ -129,6 +127,87 @@ func TestFailedAuthentications(t *testing.T) {
 	p.admitted("alice")
 	if status := n.get(t, elsewhere, "/v1/users/alice", apiKey); status != http.StatusOK {
 		t.Errorf("another address is answered %d", status)
+	}
+}
+
+// A renewal that is refused, or brings another user's token, counts as a failed authentication does. Past the limit nobody is asked, and the
+// answer does not tell whether the token was good.
+func TestRefusedRenewalsCount(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL(), withLimits(delivery.Limits{FailedAuthRate: 0.04})) // one, and the next after 25 s
+	n.answer(t, auth.AuthenticatorFunc(func(_ context.Context, r auth.Request) (auth.Identity, error) {
+		if r.Token == "wrong" {
+			return auth.Identity{}, &auth.Refusal{Code: "token_unknown"}
+		}
+		return auth.Identity{User: r.Token}, nil
+	}))
+	asked := n.asked(t)
+	for i, c := range []struct {
+		token string
+		code  wire.CloseCode
+	}{{"wrong", wire.CloseUnauthorized}, {"bob", wire.CloseForbidden}} {
+		address := fmt.Sprint("127.0.0.", 30+i)
+		guesses, _ := n.try(t, address)
+		guesses.admitted("alice")
+		stays, _ := n.try(t, address)
+		stays.admitted("alice")
+		guesses.send(wire.Renew{Token: c.token})
+		guesses.closed(c.code)
+		before := asked()
+		if _, status := n.try(t, address); status != http.StatusTooManyRequests {
+			t.Errorf("%s: then a connection is answered %d", c.token, status)
+		}
+		for _, token := range []string{"wrong", "bob", "alice"} {
+			stays.send(wire.Renew{Token: token})
+			if e := expect[wire.Error](stays); e.Code != wire.ErrorRenewUnavailable {
+				t.Errorf("%s: then %s is answered %+v", c.token, token, e)
+			}
+		}
+		if got := asked(); got != before {
+			t.Errorf("%s: then %d questions are asked", c.token, got-before)
+		}
+		n.to(t, "alice", "x")
+		expect[wire.Msg](stays)
+	}
+	other, _ := n.try(t, elsewhere)
+	other.admitted("alice").send(wire.Renew{Token: "alice"})
+	await[wire.Renewed](other)
+}
+
+// However many connections an address has, it guesses no more tokens with renewals at once.
+func TestGuessesByRenewingAreBounded(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL(), withLimits(delivery.Limits{FailedAuthRate: 0.4})) // 4 at once
+	n.answer(t, auth.AuthenticatorFunc(func(_ context.Context, r auth.Request) (auth.Identity, error) {
+		if strings.HasPrefix(r.Token, "guess") {
+			return auth.Identity{}, &auth.Refusal{Code: "token_unknown"}
+		}
+		return auth.Identity{User: r.Token}, nil
+	}))
+	const many = 40
+	var peers []*peer
+	for range many {
+		p := n.dial(t)
+		peers = append(peers, p.admitted("alice"))
+	}
+	asked, began := n.asked(t), time.Now()
+	for i, p := range peers {
+		p.send(wire.Renew{Token: fmt.Sprint("guess", i)})
+	}
+	closed := 0
+	for _, p := range peers {
+		f, err := p.next()
+		if e, ok := f.(wire.Error); ok && e.Code == wire.ErrorRenewUnavailable {
+			continue
+		}
+		if !websocket.IsCloseError(err, int(wire.CloseUnauthorized)) {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		closed++
+	}
+	most := 9 + int64(0.4*time.Since(began).Seconds()) // as many as may fail, and as many that are asked about meanwhile
+	if got := asked(); got < 4 || got > most || int64(closed) != got {
+		t.Errorf("%d guesses of %d were asked about, %d refused", got, many, closed)
 	}
 }
 
