@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,11 +42,42 @@ func checkNATSFlags(flags *pflag.FlagSet) error {
 		f := flags.Lookup(name)
 		return f != nil && f.Value.String() != ""
 	}
+	if given("nats") {
+		if err := checkNATSURLs(flags.Lookup("nats").Value.String()); err != nil {
+			return err
+		}
+	}
 	switch {
 	case given("nats-password") && !given("nats-user"):
 		return errors.New("--nats-password (or TIDINGS_NATS_PASSWORD) is for a --nats-user: name one")
 	case given("nats-cert") != given("nats-key"):
 		return errors.New("--nats-cert and --nats-key belong together: a client certificate for NATS, and its key")
+	}
+	return nil
+}
+
+// checkNATSURLs refuses URLs, separated by commas, that nats.go would take for another server than was meant, such as http://host and nats//host.
+func checkNATSURLs(urls string) error {
+	for server := range strings.SplitSeq(urls, ",") {
+		address := strings.TrimSpace(server)
+		if !strings.Contains(address, "://") { // as nats.go does
+			address = "nats://" + address
+		}
+		u, err := url.Parse(address)
+		port, portErr := uint64(4222), error(nil)
+		if err == nil && u.Port() != "" {
+			port, portErr = strconv.ParseUint(u.Port(), 10, 16)
+		}
+		switch {
+		case err != nil || u.Hostname() == "" || u.Fragment != "" || portErr != nil || port == 0:
+			return fmt.Errorf("--nats %s: not a URL of a server (use one such as nats://127.0.0.1:4222; in a password write / as %%2F, and so on)",
+				redacted(server))
+		case !slices.Contains([]string{"nats", "tls", "tcp", "ws", "wss"}, u.Scheme):
+			return fmt.Errorf("--nats %s: NATS does not speak %s (use nats://%[3]s, or tls://, ws:// or wss:// and the port for that)",
+				redacted(server), u.Scheme, u.Host)
+		case strings.Trim(u.Path, "/") != "" && u.Scheme != "ws" && u.Scheme != "wss":
+			return fmt.Errorf("--nats %s: a server is nats://HOST:PORT, without a path", redacted(server))
+		}
 	}
 	return nil
 }
@@ -76,9 +109,6 @@ func (n *natsFlags) connect(name string, log zerolog.Logger) (*nats.Conn, error)
 		hint := "is it running? and is that its port for clients? tidings gateway --dev has a NATS of its own"
 		if errors.Is(err, nats.ErrAuthorization) {
 			hint = "give --creds, --nats-user and --nats-password, or --nats-token"
-		}
-		if unparsed := (*url.Error)(nil); errors.As(err, &unparsed) { // which quotes the URL
-			err, hint = errors.New("not a URL"), "use one such as nats://127.0.0.1:4222; in a password write / as %2F, and so on"
 		}
 		return nil, fmt.Errorf("connect to NATS at %s: %w (%s)", redacted(server), err, hint)
 	}
