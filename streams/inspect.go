@@ -50,11 +50,17 @@ func Inspect(ctx context.Context, nc *nats.Conn, cfg Config) (in Inspection, err
 	case at.Before(asked):
 		in.Ahead = at.Sub(asked)
 	}
-	right, err := repairable(in.Info)
+	asking, cancel := context.WithTimeout(ctx, requestTimeout/2)
+	defer cancel()
+	generation, err := s.generation(asking, in.Info)
+	if err != nil { // this user may not ask, which is another finding
+		generation = in.Info.Config.Metadata[metadataGeneration]
+	}
+	right, err := repairable(in.Info, generation)
 	if err == nil {
 		in.Wrong = differences(in.Info.Config, right)
 		var want jetstream.StreamConfig
-		want, err = adjust(in.Info, s.cfg)
+		want, err = adjust(in.Info, generation, s.cfg)
 		in.Changes = differences(right, want)
 	}
 	if err != nil {

@@ -3,7 +3,6 @@ package streams
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,8 +13,8 @@ import (
 )
 
 // repairable returns the stream's settings with those put right that Tidings depends on: all releases agree on them, and the change
-// deletes nothing. It leaves every limit as it is. The error wraps ErrStreamMismatch and names what cannot be put right, and what to do.
-func repairable(info *jetstream.StreamInfo) (want jetstream.StreamConfig, err error) {
+// deletes nothing. It leaves every limit as it is. Generation is the latest that was seen of the stream. The error wraps ErrStreamMismatch and names what cannot be put right, and what to do.
+func repairable(info *jetstream.StreamInfo, generation string) (want jetstream.StreamConfig, err error) {
 	have, state := info.Config, info.State
 	anew := "delete it with nats stream rm " + have.Name + ", or use another --stream"
 	switch {
@@ -40,8 +39,7 @@ func repairable(info *jetstream.StreamInfo) (want jetstream.StreamConfig, err er
 		err = mismatch("it refuses what is new (discard new) and holds more than its limit, so that discard old would delete the excess",
 			"raise max_msgs or max_bytes, or decide for the loss: nats stream edit "+have.Name+" --discard old")
 	}
-	want = have
-	want.Metadata = maps.Clone(have.Metadata)
+	want = withGeneration(have, generation)
 	for _, subject := range []string{UserPrefix + "*", TopicPrefix + "*"} {
 		covers := func(have string) bool { return matches(strings.Split(subject, "."), strings.Split(have, ".")) }
 		if !slices.ContainsFunc(have.Subjects, covers) {
@@ -83,11 +81,23 @@ func overlap(a, b []string) bool {
 
 func over(have uint64, limit int64) bool { return limit > 0 && have > uint64(limit) }
 
+// wanted is repairable with the generation that is known.
+func (s *Stream) wanted(ctx context.Context, info *jetstream.StreamInfo) (want jetstream.StreamConfig, err error) {
+	generation, err := s.generation(ctx, info)
+	if err != nil {
+		return want, err
+	}
+	if want, err = repairable(info, generation); err != nil {
+		return want, fmt.Errorf("stream %s: %w", s.name, err)
+	}
+	return want, nil
+}
+
 // update changes the stream's settings. An update that ends interest retention starts a new epoch: NATS has deleted what it thought that
 // nobody waits for, wherever it lay, and a gap must report that.
 func (s *Stream) update(ctx context.Context, have, want jetstream.StreamConfig) error {
 	if have.Retention == jetstream.InterestPolicy && want.Retention == jetstream.LimitsPolicy {
-		want = withGeneration(want)
+		want = withGeneration(want, nextGeneration(want.Metadata[metadataGeneration]))
 	}
 	if _, err := s.js.UpdateStream(ctx, want); err != nil {
 		return fmt.Errorf("update stream %s: %w", s.name, explain(err))
@@ -131,12 +141,15 @@ func (t *Tail) keepSettings(ctx context.Context, info *jetstream.StreamInfo) {
 
 func (t *Tail) putBack(ctx context.Context, info *jetstream.StreamInfo) error {
 	k := &t.settings
-	want, err := repairable(info)
+	want, err := t.stream.wanted(ctx, info)
 	if err != nil {
-		return fmt.Errorf("stream %s: %w", t.stream.name, err)
+		return err
 	}
 	changes := differences(info.Config, want)
 	if len(changes) == 0 {
+		if err := t.stream.keepGeneration(ctx); err != nil && ctx.Err() == nil {
+			t.oddLog.Warn().Err(err).Msg("no second copy of the stream's generation")
+		}
 		return nil
 	}
 	if time.Since(k.tried) < keepEvery*t.cfg.Poll {
@@ -155,8 +168,8 @@ func (t *Tail) putBack(ctx context.Context, info *jetstream.StreamInfo) error {
 	if info, err = t.stream.info(ctx); err != nil {
 		return fmt.Errorf("stream %s: %w", t.stream.name, explain(err))
 	}
-	if want, err = repairable(info); err != nil {
-		return fmt.Errorf("stream %s: %w", t.stream.name, err)
+	if want, err = t.stream.wanted(ctx, info); err != nil {
+		return err
 	}
 	if changes = differences(info.Config, want); len(changes) == 0 {
 		return nil

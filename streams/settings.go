@@ -36,8 +36,8 @@ func newConfig(cfg Config) jetstream.StreamConfig {
 }
 
 // adjust says what an existing stream must become. Limits that Config leaves zero stay.
-func adjust(info *jetstream.StreamInfo, cfg Config) (want jetstream.StreamConfig, err error) {
-	if want, err = repairable(info); err != nil {
+func adjust(info *jetstream.StreamInfo, generation string, cfg Config) (want jetstream.StreamConfig, err error) {
+	if want, err = repairable(info, generation); err != nil {
 		return want, err
 	}
 	// -1 counts as "not set" with the server, which then allows 1,000.

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -48,9 +47,8 @@ const (
 const headerRoom = 8 << 10
 
 const (
-	minServer          = "2.14.0" // the first with CONSUMER.RESET
-	metadataGeneration = "tidings_generation"
-	requestTimeout     = 5 * time.Second
+	minServer      = "2.14.0" // the first with CONSUMER.RESET
+	requestTimeout = 5 * time.Second
 )
 
 // Errors of Open.
@@ -70,6 +68,8 @@ type Stream struct {
 	name string
 	cfg  Config
 	pace pace // of cold reads
+
+	generations generations
 }
 
 // State is what the stream was at one instant.
@@ -156,7 +156,11 @@ func (s *Stream) ensure(ctx context.Context) error {
 			return fmt.Errorf("stream %s: %w", s.name, explain(err))
 		}
 		info := have.CachedInfo()
-		want, err := adjust(info, s.cfg)
+		generation, err := s.generation(ctx, info)
+		if err != nil {
+			return err
+		}
+		want, err := adjust(info, generation, s.cfg)
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", s.name, err)
 		}
@@ -185,8 +189,12 @@ func (s *Stream) look(ctx context.Context) (State, *jetstream.StreamInfo, error)
 	if err != nil {
 		return State{}, nil, err
 	}
+	generation, err := s.generation(ctx, info)
+	if err != nil {
+		return State{}, nil, err
+	}
 	st := State{
-		Epoch: epoch(info),
+		Epoch: epoch(info.Created, generation),
 		First: info.State.FirstSeq, Last: info.State.LastSeq, FirstTime: info.State.FirstTime, Now: info.TimeStamp,
 		Msgs: info.State.Msgs, Bytes: info.State.Bytes,
 		MaxAge: info.Config.MaxAge, MaxMsgsPerSubject: info.Config.MaxMsgsPerSubject,
@@ -239,20 +247,18 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("stream %s: %w", s.name, explain(err))
 	}
-	if _, err := s.js.UpdateStream(ctx, withGeneration(info.Config)); err != nil {
+	last, err := s.generation(ctx, info)
+	if err != nil {
+		return State{}, err
+	}
+	if _, err := s.js.UpdateStream(ctx, withGeneration(info.Config, nextGeneration(last))); err != nil {
 		return State{}, fmt.Errorf("new epoch of stream %s: %w", s.name, explain(err))
 	}
-	return s.State(ctx)
-}
-
-// withGeneration returns the settings with which a new epoch starts.
-func withGeneration(cfg jetstream.StreamConfig) jetstream.StreamConfig {
-	cfg.Metadata = maps.Clone(cfg.Metadata)
-	if cfg.Metadata == nil {
-		cfg.Metadata = map[string]string{}
+	st, err := s.State(ctx)
+	if err == nil {
+		_ = s.keepGeneration(ctx) // or a gateway does
 	}
-	cfg.Metadata[metadataGeneration] = strconv.FormatInt(time.Now().UnixNano(), 36)
-	return cfg
+	return st, err
 }
 
 // answer is the stream's, or a replica's.
@@ -268,9 +274,9 @@ func (s *Stream) answer(ctx context.Context) (info *jetstream.StreamInfo, err er
 }
 
 // epoch is the FNV-1a of the stream's creation and generation, so that all gateways agree without asking each other.
-func epoch(info *jetstream.StreamInfo) string {
+func epoch(created time.Time, generation string) string {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d/%s", info.Created.UnixNano(), info.Config.Metadata[metadataGeneration])
+	fmt.Fprintf(h, "%d/%s", created.UnixNano(), generation)
 	return strconv.FormatUint(h.Sum64(), 36)
 }
 
