@@ -53,6 +53,7 @@ type Client struct {
 	back    backoff
 	reached bool // a connection was made, so the URL was right
 	hurried bool // came again at once after an expired lease, and was not live since
+	failed  failure
 }
 
 // New validates the configuration. It starts nothing.
@@ -89,7 +90,8 @@ func (c *Client) Run(ctx context.Context) error {
 			c.cfg.OnState(Closed, end.err)
 			return end.err
 		}
-		pause := time.NewTimer(c.pause(end))
+		wait := c.pause(end)
+		pause := time.NewTimer(wait)
 		c.cfg.OnState(Waiting, end.err)
 		select {
 		case <-ctx.Done():
@@ -97,6 +99,9 @@ func (c *Client) Run(ctx context.Context) error {
 			c.cfg.OnState(Closed, nil)
 			return nil
 		case <-pause.C:
+		}
+		if end.failed {
+			c.failed.pauses += wait
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -34,10 +35,19 @@ type Config struct {
 	// Position: the stored one.
 	Resume *Position
 
-	// OnMessage handles one message; ctx is Run's. On an error the message is not acknowledged and the position never moves
-	// past it: the client closes the connection and comes again, with backoff, to be sent it again. A message that can never
-	// be handled therefore holds up all behind it: set it aside and return nil.
+	// OnMessage handles one message; ctx is Run's. On an error the message is not acknowledged and the position does not move
+	// past it: the client closes the connection and reconnects, with backoff, to receive it again. Later messages wait
+	// meanwhile. Once OnMessage has failed on a message Attempts times, and over Patience, the message is skipped.
 	OnMessage func(ctx context.Context, m Message) error
+	// Attempts is how often OnMessage must fail on a message before it is skipped. Failures after the connection was lost, or
+	// after ctx is done, do not count. Default 5; negative: never skip, so that the message holds up all later ones.
+	Attempts int
+	// Patience is how long OnMessage must fail on a message before it is skipped: the sum of the pauses between attempts,
+	// without the time in which the server cannot be reached. Default 5 minutes.
+	Patience time.Duration
+	// OnSkip reports a message that is skipped, with the last error of OnMessage. The message counts as handled, and is
+	// acknowledged unless ManualAck is set. Default: an error is logged with log/slog, without the message's data.
+	OnSkip func(m Message, err error)
 	// ManualAck leaves acknowledging to Client.Ack. Otherwise a message is acknowledged once OnMessage returned nil.
 	ManualAck bool
 	// AckEvery is how long acknowledgements are gathered before one is sent; 16 of them are sent at once. Default 50 ms.
@@ -108,6 +118,10 @@ func (cfg Config) withDefaults() (Config, error) {
 	case cfg.Resume != nil && *cfg.Resume != (Position{}) && (cfg.Resume.User == "" || cfg.Resume.Epoch == ""):
 		return cfg, errors.New("client: Config.Resume lacks User or Epoch (give what Client.Position returned)")
 	}
+	if cfg.Attempts == 0 {
+		cfg.Attempts = 5
+	}
+	orDefault(&cfg.Patience, 5*time.Minute)
 	orDefault(&cfg.AckEvery, 50*time.Millisecond)
 	orDefault(&cfg.MinBackoff, 500*time.Millisecond)
 	orDefault(&cfg.MaxBackoff, 30*time.Second)
@@ -122,6 +136,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.Header = cfg.Header.Clone()
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Float64
+	}
+	if cfg.OnSkip == nil {
+		cfg.OnSkip = func(m Message, err error) {
+			slog.Error("tidings: message skipped: OnMessage keeps failing", "seq", m.Seq, "id", m.ID, "kind", m.Kind, "error", err)
+		}
 	}
 	if cfg.OnState == nil {
 		cfg.OnState = func(State, error) {}

@@ -37,9 +37,10 @@ func (e *CloseError) Error() string {
 
 // ending is why an attempt at a connection is over, and what follows from it.
 type ending struct {
-	err  error
-	stop bool          // for good
-	wait time.Duration // before the next attempt, at least, by the server's wish; 0: it has none
+	err    error
+	stop   bool          // for good
+	failed bool          // by OnMessage, on a message that it is to be given again
+	wait   time.Duration // before the next attempt, at least, by the server's wish; 0: it has none
 	// spread tells that wait is the same for every client and wants jitter.
 	spread bool
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/tidings-io/tidings/delivery/client"
@@ -257,5 +258,84 @@ func TestMaxFrame(t *testing.T) {
 	wantClose(t, r.wait(), websocket.CloseMessageTooBig)
 	if code := p.waitEnd(); code != websocket.CloseMessageTooBig && code != websocket.CloseAbnormalClosure {
 		t.Errorf("closes with %d", code)
+	}
+}
+
+// One message that can never be handled does not hold up the later ones for good. It is skipped once OnMessage has failed on it both
+// often and long enough.
+func TestAMessageThatCannotBeHandledIsSkipped(t *testing.T) {
+	s := newServer(t)
+	poison := errors.New("cannot be handled")
+	attempts, skipped := 0, make(chan client.Message, 1)
+	r := start(s, func(cfg *client.Config) {
+		cfg.Patience, cfg.MinBackoff, cfg.MaxBackoff = 40*time.Millisecond, 2*time.Millisecond, 10*time.Millisecond
+		cfg.Rand = func() float64 { return 1 }
+		cfg.OnMessage = func(_ context.Context, m client.Message) error {
+			if m.Seq != 5 {
+				return nil
+			}
+			attempts++
+			return poison
+		}
+		cfg.OnSkip = func(m client.Message, err error) {
+			if !errors.Is(err, poison) {
+				t.Errorf("skipped for %v", err)
+			}
+			skipped <- m
+		}
+	})
+	began := time.Now()
+	for {
+		p := s.accept()
+		p.admit(ready(4))
+		p.try(msg(5), msg(6), wire.Live{Seq: 6})
+		select {
+		case <-p.ended:
+			continue
+		case m := <-skipped:
+			pauses := time.Since(began)
+			if m.Seq != 5 || string(m.Data) != "5" || attempts < 5 || pauses < 40*time.Millisecond {
+				t.Errorf("%+v is skipped after %d attempts in %v", m, attempts, pauses)
+			}
+			r.until("msg 6")
+			for next[wire.Ack](p).Seq != 6 {
+			}
+			return
+		}
+	}
+}
+
+// A failure says nothing of a message if the connection was lost: the network that the handler needs may be gone as well. The others
+// say something, but not enough.
+func TestFailuresThatDoNotSkip(t *testing.T) {
+	for name, configure := range map[string]func(cfg *client.Config){
+		"without a connection": func(cfg *client.Config) { cfg.Attempts, cfg.Patience = 2, time.Nanosecond },
+		"with patience left":   func(cfg *client.Config) { cfg.Attempts = 2 },
+		"with attempts left":   func(cfg *client.Config) { cfg.Attempts, cfg.Patience = 100, time.Nanosecond },
+		"never":                func(cfg *client.Config) { cfg.Attempts, cfg.Patience = -1, time.Nanosecond },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			peers := make(chan *peer, 1)
+			start(s, func(cfg *client.Config) {
+				cfg.MinBackoff, cfg.MaxBackoff = time.Millisecond, time.Millisecond
+				configure(cfg)
+				cfg.OnMessage = func(context.Context, client.Message) error {
+					if p := <-peers; name == "without a connection" {
+						p.cut()
+						eventually(t, "the client notices", func() bool { return !strings.Contains(stacks(), "client.(*conn).read(") })
+					}
+					return errors.New("not now")
+				}
+				cfg.OnSkip = func(m client.Message, _ error) { t.Errorf("%d is skipped", m.Seq) }
+			})
+			for range 6 {
+				p := s.accept()
+				p.admit(ready(4))
+				p.try(msg(5))
+				peers <- p
+				p.waitEnd()
+			}
+		})
 	}
 }

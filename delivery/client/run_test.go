@@ -137,13 +137,17 @@ func (r *run) stop() error {
 // noGoroutines checks, without waiting, that no goroutine of a connection is left.
 func noGoroutines(t *testing.T) {
 	t.Helper()
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+	for stack := range strings.SplitSeq(stacks(), "\n\n") {
 		if strings.Contains(stack, "client.(*conn)") {
 			t.Errorf("Run returned and left behind:\n%s", stack)
 		}
 	}
+}
+
+// stacks are those of all goroutines.
+func stacks() string {
+	all := make([]byte, 1<<20)
+	return string(all[:runtime.Stack(all, true)])
 }
 
 // eventually waits for a condition that nothing announces.
