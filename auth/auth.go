@@ -65,9 +65,15 @@ func (f AuthenticatorFunc) Authenticate(ctx context.Context, req Request) (Ident
 	return id.checked()
 }
 
+// Codes of a [Refusal] that have a meaning of their own.
+const (
+	CodeTokenExpired = "token_expired" // the client should fetch a fresh token
+	CodeForbidden    = "forbidden"     // no token of this user is good here
+)
+
 // Refusal is the backend's "no". Find it with errors.As.
 type Refusal struct {
-	// Code says why, for programs: token_expired (fetch a fresh one), forbidden, or anything else; "refused" if
+	// Code says why, for programs: [CodeTokenExpired], [CodeForbidden], or anything else; "refused" if
 	// the backend gave none. At most 64 bytes.
 	Code string
 	// Message says why, for people, and may be empty. It reaches the client. At most 200 bytes.
@@ -136,7 +142,7 @@ func (id Identity) checked() (Identity, error) {
 }
 
 func expired() *Refusal {
-	return &Refusal{Code: "token_expired", Message: "the token has expired"}
+	return &Refusal{Code: CodeTokenExpired, Message: "the token has expired"}
 }
 
 func checkTopics(topics []string) error {

@@ -5,6 +5,9 @@ import "context"
 // ParseReply lets tests and the fuzzer read replies without a server.
 func ParseReply(data []byte) (Identity, error) { return parseReply("token-1", data) }
 
+// Without cuts a token out of a text.
+var Without = without
+
 // SetPause replaces the pause before the second try.
 func (r *Requester) SetPause(pause func(ctx context.Context)) { r.pause = pause }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
@@ -92,10 +94,36 @@ func (r *Responder) ask(ctx context.Context, req Request) (id Identity, err erro
 	return id.checked()
 }
 
-// without cuts a secret out of a text that others wrote, such as the error of a failed HTTP request.
-func without(secret, text string) string {
-	if secret == "" {
+// shortToken is fewer bytes than a secret has. As a part of words such a token says nothing, and to cut it out would spell it.
+const shortToken = 8
+
+// without cuts a token out of a text that others wrote, such as the error of a failed HTTP request: a short one only where it is a word of
+// its own.
+func without(token, text string) string {
+	if token == "" {
 		return text
 	}
-	return strings.ReplaceAll(text, secret, "[token]")
+	if len(token) >= shortToken {
+		return strings.ReplaceAll(text, token, "[token]")
+	}
+	var b strings.Builder
+	for at := 0; ; {
+		i := strings.Index(text[at:], token)
+		if i < 0 {
+			return b.String() + text[at:]
+		}
+		before, _ := utf8.DecodeLastRuneInString(text[:at+i])
+		after, _ := utf8.DecodeRuneInString(text[at+i+len(token):])
+		b.WriteString(text[at : at+i])
+		if partOfWord(before) || partOfWord(after) {
+			b.WriteString(token)
+		} else {
+			b.WriteString("[token]")
+		}
+		at += i + len(token)
+	}
+}
+
+func partOfWord(r rune) bool {
+	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
 }

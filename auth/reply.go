@@ -85,13 +85,17 @@ func parseRefusal(token string, fields map[string]json.RawMessage) *Refusal {
 		if json.Unmarshal(fields[name], &s) != nil {
 			return ""
 		}
-		return without(token, s)
+		return s
+	}
+	code := text("error")
+	if code != CodeTokenExpired && code != CodeForbidden { // which have a meaning, even if the token is such a word
+		code = without(token, code)
 	}
 	retry, _, err := parseSeconds(fields["retry_after"], maxRetry)
 	if err != nil {
 		retry = 0
 	}
-	return &Refusal{Code: refusalCode(text("error")), Message: clip(text("message"), maxMessage), RetryAfter: retry}
+	return &Refusal{Code: refusalCode(code), Message: clip(without(token, text("message")), maxMessage), RetryAfter: retry}
 }
 
 func refusalCode(s string) string {

@@ -183,8 +183,8 @@ func TestARefusalDoesNotQuoteTheToken(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]any{
 		`{"success":false,"error":"no_token-1","message":"is token-1 yours?"}`: auth.Refusal{Code: "no_[token]", Message: "is [token] yours?"},
-		`{"success":false,"message":"` + strings.Repeat("x", 195) + `token-1"}`: auth.Refusal{
-			Code: "refused", Message: strings.Repeat("x", 195) + "[toke"}, // and no part of it where it is cut
+		`{"success":false,"message":"` + strings.Repeat("-", 195) + `token-1"}`: auth.Refusal{
+			Code: "refused", Message: strings.Repeat("-", 195) + "[toke"}, // and no part of it where it is cut
 		"": nil,
 	} {
 		s := startServer(t)
@@ -195,6 +195,25 @@ func TestARefusalDoesNotQuoteTheToken(t *testing.T) {
 		}
 		if want != nil {
 			wantRefusal(t, id, err, want.(auth.Refusal))
+		}
+	}
+}
+
+// A short token that is part of a word is left in the text: what was cut out could be guessed from what surrounds it.
+func TestShortTokensAreCutOutAsWords(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ token, text, want string }{
+		{"expired", "token_expired", "token_[token]"},
+		{"e", "the token e is refused", "the token [token] is refused"},
+		{"alice", "alice, malice and \"alice\"", "[token], malice and \"[token]\""},
+		{"é", "édité é", "édité [token]"},
+		{"aa", "aaa aa", "aaa [token]"},
+		{"token-12", "xtoken-12x", "x[token]x"},
+		{"", "x", "x"},
+		{"a", "\xffa\xff", "\xff[token]\xff"},
+	} {
+		if got := auth.Without(c.token, c.text); got != c.want {
+			t.Errorf("%q of %q: %q, want %q", c.token, c.text, got, c.want)
 		}
 	}
 }

@@ -83,6 +83,27 @@ func TestRefusalsBecomeCloseCodes(t *testing.T) {
 	})
 }
 
+// A token may be a word that the reply is made of: its codes keep their meaning.
+func TestATokenMayEqualACode(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL())
+	for _, c := range []struct {
+		token, code string
+		want        wire.CloseCode
+	}{
+		{"expired", "token_expired", 4501}, {"token_expired", "token_expired", 4501}, {"_", "token_expired", 4501},
+		{"forbidden", "forbidden", 4403}, {"for", "forbidden", 4403}, {"banned", "banned", 4401},
+	} {
+		t.Run(c.token, func(t *testing.T) {
+			n.replies(t, `{"success":false,"error":"`+c.code+`"}`)
+			p := n.dial(t)
+			expect[wire.Hello](p)
+			p.raw(`{"type":"auth","token":"` + c.token + `"}`)
+			p.closed(c.want)
+		})
+	}
+}
+
 // Where too many wait for an answer, those who come are told so before long, and each when to come again.
 func TestABusyBackendIsNotAskedMore(t *testing.T) {
 	server := streamstest.Run(t)

@@ -53,9 +53,9 @@ func closingFor(err error) *closing {
 		switch {
 		case refusal.RetryAfter > 0:
 			return comeAgain(wire.CloseUnavailable, reason, refusal.RetryAfter)
-		case refusal.Code == "token_expired":
+		case refusal.Code == auth.CodeTokenExpired:
 			return &closing{code: wire.CloseLeaseExpired, reason: reason}
-		case refusal.Code == "forbidden":
+		case refusal.Code == auth.CodeForbidden:
 			return &closing{code: wire.CloseForbidden, reason: reason}
 		}
 		return &closing{code: wire.CloseUnauthorized, reason: reason}

@@ -199,7 +199,7 @@ func (g *Gateway) askBackend(ctx context.Context, request auth.Request) (auth.Id
 func maybeGuessed(err error) bool {
 	var refusal *auth.Refusal
 	if errors.As(err, &refusal) {
-		return refusal.RetryAfter == 0 && refusal.Code != "token_expired"
+		return refusal.RetryAfter == 0 && refusal.Code != auth.CodeTokenExpired
 	}
 	return errors.Is(err, auth.ErrBadReply)
 }
