@@ -31,8 +31,8 @@ func newBench() *cobra.Command {
 	o := &benchOptions{sync: syncFlag{interval: time.Second}}
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure how fast Tidings is, what it takes of the machine, and whether anything is lost",
-		Long:  "Measure a Tidings: one that is started for it, or one that is there. The scenarios, of which --only names some:\n\n" + aboutScenarios(),
+		Short: "Measure speed, CPU and memory, and whether anything is lost",
+		Long:  "Measure a gateway: one that is started for it, or a deployment. Scenarios, which --only can restrict:\n\n" + aboutScenarios(),
 		Example: `  tidings bench --local                             two or three minutes on two cores
   tidings bench --local --only live,rate --runs 5   medians of five
   tidings bench --url ws://127.0.0.1:8080 --nats nats://127.0.0.1:4222 --pid $(pidof tidings)`,
@@ -55,29 +55,29 @@ func aboutScenarios() string {
 		fmt.Fprintf(&b, "  %-8s  %s\n", s.Name, s.About)
 	}
 	b.WriteString(`
-What the server takes is read from the operating system, where it runs on this machine. Beside figures stand their floors, the
-least that NATS and a bare WebSocket server take for the same, measured in the same run in processes of their own. Every message
-is counted: where one is lost, comes twice or out of order, the exit code is 1.
+CPU and memory of the server are read from the operating system if it runs on this machine. Figures are shown beside their floors:
+the least that NATS and a bare WebSocket server need for the same, measured in the same run in processes of their own. Every
+message is counted: if one is lost, repeated or out of order, the exit code is 1.
 
-A deployment that is there must take a token for the user's name, as with --dev; or let --respond answer for tokens, which admits
-anybody for as long as it runs. Users and their notifications have names of their own and go at the end. Messages to --topic
-reach everybody who reads it.`)
+A deployment must take the token for the user's name, as with --dev. Otherwise --respond answers authentication requests, and admits
+anybody while it runs. Users have names of their own; they and their notifications are removed at the end. Messages to --topic reach
+everybody who reads it.`)
 	return b.String()
 }
 
 func (o *benchOptions) add(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.BoolVar(&o.local, "local", false, "measure a gateway with embedded NATS that is started for it, in a process of its own")
-	flags.Var(&o.sync, "sync", "with --local: when its server flushes to disk, as of tidings gateway")
+	flags.Var(&o.sync, "sync", "with --local: when its server flushes to disk, see tidings gateway")
 	flags.StringVar(&o.url, "url", "", "measure the gateway at this URL, such as ws://127.0.0.1:8080; with --nats")
 	flags.BoolVar(&o.cfg.Respond, "respond", false, "with --url: answer authentication requests, a token is the user's name")
 	flags.StringVar(&o.cfg.AuthSubject, "auth-subject", auth.DefaultSubject, "subject to answer on, with --respond")
 	flags.StringVar(&o.cfg.Topic, "topic", "all", "topic that every user may read, with --url")
 	flags.IntSliceVar(&o.pids, "pid", nil, "with --url: processes of the gateway and of NATS on this machine, for their CPU and memory")
-	flags.StringSliceVar(&o.cfg.Only, "only", nil, "scenarios to measure, with commas between (default all)")
-	flags.Float64Var(&o.cfg.Scale, "scale", 1, "of users and messages: 0.1 for a quick look")
-	flags.IntVar(&o.cfg.Runs, "runs", 1, "so many, of which figures are the medians")
-	durationVar(flags, &o.cfg.Idle, "idle", 5*time.Second, "how long connections are idle before memory is looked at; 60s for the figure that counts")
+	flags.StringSliceVar(&o.cfg.Only, "only", nil, "scenarios to measure, separated by commas (default all)")
+	flags.Float64Var(&o.cfg.Scale, "scale", 1, "factor for the numbers of users and messages: 0.1 for a quick look")
+	flags.IntVar(&o.cfg.Runs, "runs", 1, "number of runs; figures are their medians")
+	durationVar(flags, &o.cfg.Idle, "idle", 5*time.Second, "time that connections are idle before memory is measured; 60s for the figure that counts")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object in place of the table")
 	o.stream.addName(flags)
 	o.nats.add(flags, "")

@@ -18,9 +18,9 @@ type tlsFlags struct {
 }
 
 func (f *tlsFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.cert, "tls-cert", "", "file with the certificate for clients, and its chain; read again when it changes, and on SIGHUP")
+	flags.StringVar(&f.cert, "tls-cert", "", "file with the certificate for clients and its chain; read again when it changes, and on SIGHUP")
 	flags.StringVar(&f.key, "tls-key", "", "file with the certificate's key")
-	flags.BoolVar(&f.byProxy, "tls-by-proxy", false, "a proxy in front of --listen does TLS: without it, or a certificate, only loopback is listened on")
+	flags.BoolVar(&f.byProxy, "tls-by-proxy", false, "a proxy in front does TLS: allows --listen on other addresses than loopback without a certificate")
 }
 
 // check refuses to have tokens and notifications go over a network as they are.

@@ -24,13 +24,13 @@ type natsFlags struct {
 
 func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
 	heading(flags, "Flags")
-	flags.StringVar(&n.url, "nats", url, "URL of the NATS server, or several of a cluster with commas between")
+	flags.StringVar(&n.url, "nats", url, "URL of the NATS server, or of several servers of a cluster, separated by commas")
 	flags.StringVar(&n.creds, "creds", "", "credentials file for NATS")
 	flags.StringVar(&n.user, "nats-user", "", "user name for NATS")
 	flags.StringVar(&n.password, "nats-password", "", "password for NATS (better in TIDINGS_NATS_PASSWORD)")
 	flags.StringVar(&n.token, "nats-token", "", "token for NATS (better in TIDINGS_NATS_TOKEN)")
-	flags.StringVar(&n.inbox, "nats-inbox", "", "prefix of the subjects that NATS answers this user on, where permissions ask for one (default _INBOX)")
-	flags.StringVar(&n.ca, "nats-ca", "", "file of certificate authorities for NATS")
+	flags.StringVar(&n.inbox, "nats-inbox", "", "prefix of the subjects on which NATS answers this user, if its permissions require one (default _INBOX)")
+	flags.StringVar(&n.ca, "nats-ca", "", "file of certificate authorities to trust for NATS")
 	flags.StringVar(&n.cert, "nats-cert", "", "client certificate file for NATS, with --nats-key")
 	flags.StringVar(&n.key, "nats-key", "", "client key file for NATS")
 	heading(flags, "Connection to NATS")
@@ -163,10 +163,10 @@ func (s *streamFlags) addName(flags *pflag.FlagSet) {
 
 func (s *streamFlags) addLimits(flags *pflag.FlagSet) {
 	durationVar(flags, &s.cfg.MaxAge, "max-age", 0, "how long the stream keeps notifications (default 30d; -1s for ever)")
-	flags.Int64Var(&s.cfg.MaxMsgsPerSubject, "max-msgs-per-user", 0, "how many the stream keeps for each user or topic (default 1000; -1 all)")
-	flags.Int64Var(&s.cfg.MaxBytes, "max-bytes", 0, "how many bytes the stream keeps (default: no limit but the server's)")
+	flags.Int64Var(&s.cfg.MaxMsgsPerSubject, "max-msgs-per-user", 0, "notifications that the stream keeps for each user or topic (default 1000; -1 all)")
+	flags.Int64Var(&s.cfg.MaxBytes, "max-bytes", 0, "bytes that the stream keeps (default: no limit but the server's)")
 	flags.IntVar(&s.cfg.MaxNotification, "max-notification", 0, "bytes of data in one notification (default 262144)")
-	durationVar(flags, &s.cfg.Duplicates, "duplicates", 0, "window in which an id is stored once (default 2m)")
+	durationVar(flags, &s.cfg.Duplicates, "duplicates", 0, "time in which notifications with the same id are stored once (default 2m)")
 	flags.IntVar(&s.cfg.Replicas, "replicas", 0, "copies of the stream in a cluster (default 1)")
 	flags.IntVar(&s.cfg.CursorReplicas, "cursor-replicas", 0, "copies of each user's position (default: as the stream)")
 }

@@ -17,8 +17,8 @@ func newDisconnect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "disconnect USER",
 		Short: "Close a user's connections on every gateway",
-		Long: `Close a user's connections on every gateway, those included that are just authenticating. Clients stop and do not come
-back by themselves; to keep them out, have the backend refuse their token first.`,
+		Long: `Close a user's connections on every gateway, including those that are authenticating. Clients do not reconnect by
+themselves; to keep them out, make the backend refuse their token first.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			nc, err := nats.connect("tidings disconnect", zerolog.Nop())
@@ -50,7 +50,7 @@ back by themselves; to keep them out, have the backend refuse their token first.
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&device, "device", "", "only connections of this device")
-	flags.StringVar(&reason, "reason", "", "reason to give the client")
+	flags.StringVar(&reason, "reason", "", "reason to send to the client")
 	nats.add(flags, "nats://127.0.0.1:4222")
 	return cmd
 }

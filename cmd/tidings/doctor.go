@@ -28,17 +28,18 @@ func newDoctor() *cobra.Command {
 	o := &doctorOptions{}
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look at all that a gateway needs, and say what to do",
-		Long: `Look at all that a gateway with the same flags, or the same environment, finds or would find: its ports, certificate and keys, the disk,
-NATS, its stream, the responder. It takes all flags of a gateway, and lists here those that say what it looks at. To hear of missing
-permissions run it as the gateway's NATS user.
+		Short: "Check everything that a gateway needs, and say what to do",
+		Long: `Check everything that a gateway with the same flags or environment needs: its ports, certificate and API keys, the disk, NATS, the
+stream and the responder. It takes all flags of a gateway; those that change what it finds are listed here. To find missing
+permissions, run it as the gateway's NATS user.
 
-It changes nothing. It does ask the backend about a token that was made up, which may count there as a login that failed; NATS logs the
-requests that it refuses (unknown field "tidings_doctor"); and for some µs it has the ports and the lock of the data directory.
+Doctor changes nothing. It asks the backend about an invented token, which may count there as a failed login. NATS logs the requests
+that it refuses (unknown field "tidings_doctor"). For some µs doctor has the ports and the lock of the data directory.
 
-A line for each check: ok; warn, for what will hurt later; FAIL, for what does not work. The exit code is 1 where something fails.`,
+It prints a line for each check: ok; warn, for what will cause trouble later; FAIL, for what does not work. The exit code is 1 if a
+check fails.`,
 		Example: `  tidings doctor                                    NATS on this machine
-  tidings doctor --data /var/lib/tidings            embedded NATS, of a gateway that runs or shall
+  tidings doctor --data /var/lib/tidings            embedded NATS, whether the gateway runs or not
   tidings doctor --nats nats://n1,nats://n2 --json | jq 'select(.verdict != "ok")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

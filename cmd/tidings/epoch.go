@@ -17,11 +17,11 @@ func newEpoch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "new-epoch",
 		Short: "Declare that the stream went back in time: after restoring a backup",
-		Long: `Declare that the stream went back in time, so that sequences mean something else than before: after restoring a backup while
-no gateway ran, or a loss of power without --sync always. Gateways that run notice it by themselves.
+		Long: `Declare that the stream went back in time, so that sequences have another meaning than before: after restoring a backup while
+no gateway was running, or after a power failure without --sync always. A running gateway notices it by itself.
 
-Every client is told by a gap (stream_reset) when it connects, positions of the time before count no more, and each user is sent
-again what the stream holds for them.`,
+Every client gets a gap (stream_reset) when it connects, earlier positions become void, and each user gets again what the stream
+holds for them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nc, err := nats.connect("tidings new-epoch", zerolog.Nop())

@@ -21,7 +21,7 @@ func newGateway() *cobra.Command {
 	o := &gatewayOptions{}
 	cmd := &cobra.Command{
 		Use: "gateway", SuggestFor: []string{"serve", "server", "start", "run"},
-		Short: "Serve WebSocket clients, with an embedded NATS server or beside one",
+		Short: "Serve clients, with an embedded NATS server or an existing one",
 		Example: `  tidings gateway --dev                             embedded NATS, a demo page, the token is the user
   tidings gateway --data /var/lib/tidings           embedded NATS
   tidings gateway --nats nats://n1,nats://n2        a NATS cluster`,

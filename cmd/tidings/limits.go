@@ -19,18 +19,18 @@ type limitFlags struct {
 func (l *limitFlags) add(flags *pflag.FlagSet) {
 	l.flags = flags
 	d := delivery.DefaultLimits()
-	flags.IntVar(&l.cfg.Connections, "max-connections", 0, "connections in all (default: as many as the limit on open files allows)")
+	flags.IntVar(&l.cfg.Connections, "max-connections", 0, "maximum connections in all (default: as many as the limit on open files allows)")
 	flags.IntVar(&l.cfg.ConnectionsPerAddress, "max-connections-per-address", d.ConnectionsPerAddress,
-		"connections from an address, of IPv6 from 64 bits of one; of this and the next, 0 is any number")
-	flags.IntVar(&l.cfg.ConnectionsPerUser, "max-connections-per-user", d.ConnectionsPerUser, "connections of a user to this gateway")
-	flags.IntVar(&l.cfg.Unauthenticated, "max-unauthenticated", d.Unauthenticated, "connections whose token has not been admitted yet, in all")
-	flags.IntVar(&l.cfg.UnauthenticatedPerAddress, "max-unauthenticated-per-address", d.UnauthenticatedPerAddress, "such connections from an address")
+		"maximum connections from one address, or from one /64 network of IPv6; of this and the limits below, 0 is no limit")
+	flags.IntVar(&l.cfg.ConnectionsPerUser, "max-connections-per-user", d.ConnectionsPerUser, "maximum connections of a user to this gateway")
+	flags.IntVar(&l.cfg.Unauthenticated, "max-unauthenticated", d.Unauthenticated, "maximum connections in all whose token has not been admitted yet")
+	flags.IntVar(&l.cfg.UnauthenticatedPerAddress, "max-unauthenticated-per-address", d.UnauthenticatedPerAddress, "maximum such connections from one address")
 	flags.Float64Var(&l.cfg.ConnectRate, "connect-rate", d.ConnectRate,
-		"connections a second from an address, and requests with a user's token; of all rates ten seconds may come at once")
-	flags.Float64Var(&l.cfg.FailedAuthRate, "failed-auth-rate", d.FailedAuthRate, "tokens and API keys a second from an address that may be refused before nobody is asked")
-	flags.IntVar(&l.cfg.SendRate, "send-rate", d.SendRate, "bytes a second that a client is read, each frame being 128 more; nothing of what comes faster is lost")
-	flags.Float64Var(&l.cfg.PublishRate, "publish-rate", d.PublishRate, "requests a second to publish with an API key (default any number)")
-	flags.StringArrayVar(&l.proxies, "trusted-proxy", nil, "address, or network such as 10.0.0.0/8, of proxies that say in X-Forwarded-For whose requests they pass on; repeat for more")
+		"connections, and requests with a user's token, a second from one address; all rates allow bursts of ten seconds")
+	flags.Float64Var(&l.cfg.FailedAuthRate, "failed-auth-rate", d.FailedAuthRate, "refused tokens and API keys a second from one address; above it the address is refused without asking the backend")
+	flags.IntVar(&l.cfg.SendRate, "send-rate", d.SendRate, "bytes a second that are read from one client, each frame counted with 128 more; a faster client is slowed down and loses nothing")
+	flags.Float64Var(&l.cfg.PublishRate, "publish-rate", d.PublishRate, "publish requests a second with one API key (default: no limit)")
+	flags.StringArrayVar(&l.proxies, "trusted-proxy", nil, "address, or network such as 10.0.0.0/8, of proxies that name the client in X-Forwarded-For; repeat for more")
 }
 
 // number is what a flag says. They are checked in order, so that of two mistakes the same one is told each time.

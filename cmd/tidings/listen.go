@@ -33,9 +33,9 @@ func newListen() *cobra.Command {
 	o := &listenOptions{}
 	cmd := &cobra.Command{
 		Use: "listen --token TOKEN", SuggestFor: []string{"subscribe", "sub"},
-		Short: "Connect as a client and print what comes",
-		Long: `Connect to a gateway as a client, print every notification and acknowledge it. It reconnects until it is stopped, or refused.
-Notifications go to standard output, what happens to the connection to standard error.`,
+		Short: "Connect as a client and print notifications",
+		Long: `Connect to a gateway as a client, print every notification and acknowledge it. It reconnects until it is stopped or refused.
+It prints notifications to standard output, and the state of the connection to standard error.`,
 		Example: `  tidings listen --token alice
   tidings listen --token alice --device laptop --json | jq .data`,
 		Args: cobra.NoArgs,
@@ -51,15 +51,15 @@ Notifications go to standard output, what happens to the connection to standard 
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&o.token, "token", "", "token that the backend will be asked about; - reads it from standard input")
+	flags.StringVar(&o.token, "token", "", "token of the user; - reads it from standard input")
 	flags.StringVar(&o.url, "url", "ws://127.0.0.1:8080", "URL of the gateway: ws://, or wss:// if it has a certificate")
 	flags.StringVar(&o.ca, "tls-ca", "", "file of certificate authorities to trust, with wss:// (default: those of the system)")
-	flags.StringVar(&o.device, "device", "", "name of a position of its own; without, it shares the user's")
-	flags.StringVar(&o.origin, "origin", "", "origin to claim, as a browser would")
+	flags.StringVar(&o.device, "device", "", "name of a device, which has a position of its own (default: the position that the user's connections share)")
+	flags.StringVar(&o.origin, "origin", "", "origin to send, as a browser does")
 	flags.BoolVar(&o.json, "json", false, "print msg frames as JSON, one a line")
-	flags.BoolVar(&o.noAck, "no-ack", false, "acknowledge nothing, so that everything comes again")
+	flags.BoolVar(&o.noAck, "no-ack", false, "acknowledge nothing: the next connection gets everything again")
 	flags.BoolVar(&o.quiet, "quiet", false, "print notifications only")
-	flags.IntVar(&o.count, "count", 0, "stop after so many notifications; 0: never")
+	flags.IntVar(&o.count, "count", 0, "stop after this many notifications; 0: never")
 	return cmd
 }
 

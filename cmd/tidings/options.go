@@ -65,8 +65,8 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.data, "data", "", "run an embedded NATS server with its data in this directory")
 	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
 	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server; -1 any that is free, 0 none: only this process uses it")
-	flags.Var(&o.sync, "sync", `when the embedded server flushes to disk: "always" before it acknowledges, or every so often, such as 1s`)
-	flags.Int64Var(&o.maxStore, "max-store", 0, "bytes that the embedded server may keep on disk (default: what is free, less a reserve)")
+	flags.Var(&o.sync, "sync", `when the embedded server flushes to disk: "always", before each acknowledgement, or at an interval such as 1s`)
+	flags.Int64Var(&o.maxStore, "max-store", 0, "bytes that the embedded server may keep on disk (default: the free space, less a reserve)")
 	heading(flags, "Embedded NATS server")
 	o.nats.add(flags, "")
 
@@ -74,19 +74,19 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	o.stream.addLimits(flags)
 	heading(flags, "Stream")
 
-	flags.Int64Var(&o.tail, "tail", 256, "MiB of the stream's newest part to keep in memory")
-	durationVar(flags, &o.commitInterval, "commit-interval", 5*time.Second, "how often a connected user's position is committed, at most")
-	flags.IntVar(&o.maxDevices, "max-devices", 10, "devices of a user with a position of their own")
-	durationVar(flags, &o.ping, "ping", 25*time.Second, "between pings to clients")
+	flags.Int64Var(&o.tail, "tail", 256, "MiB of the newest notifications to keep in memory")
+	durationVar(flags, &o.commitInterval, "commit-interval", 5*time.Second, "minimum time between two commits of a connected user's position")
+	flags.IntVar(&o.maxDevices, "max-devices", 10, "maximum devices of a user that have a position of their own")
+	durationVar(flags, &o.ping, "ping", 25*time.Second, "time between pings to clients")
 	heading(flags, "Delivery")
 
 	flags.StringVar(&o.authSubject, "auth-subject", auth.DefaultSubject, "NATS subject on which the backend is asked about tokens")
-	durationVar(flags, &o.authTimeout, "auth-timeout", 3*time.Second, "for the backend to answer")
-	durationVar(flags, &o.authWithin, "auth-within", 10*time.Second, "for a client to send its token")
+	durationVar(flags, &o.authTimeout, "auth-timeout", 3*time.Second, "time for the backend to answer")
+	durationVar(flags, &o.authWithin, "auth-within", 10*time.Second, "time for a client to send its token")
 	heading(flags, "Authentication")
 
-	durationVar(flags, &o.drain, "drain", 10*time.Second, "over which connections are closed at shutdown, of 2s or less all at once; few take less, a second signal hurries")
-	durationVar(flags, &o.drainDelay, "drain-delay", 0, "before that, with /readyz failing, for load balancers to notice")
+	durationVar(flags, &o.drain, "drain", 10*time.Second, "time over which connections are closed at shutdown: less if there are few, all at once if it is 2s or less; a second signal shortens it")
+	durationVar(flags, &o.drainDelay, "drain-delay", 0, "time before that in which /readyz fails and clients are still served, for load balancers to notice")
 	heading(flags, "Shutdown")
 
 	o.limits.add(flags)

@@ -28,7 +28,7 @@ func newPublish() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "publish USER [DATA]", SuggestFor: []string{"send", "notify"},
 		Short: "Store a notification to a user, or to a topic",
-		Long: `Store a notification. It prints the sequence once the stream has acknowledged it, which means: it will be delivered.
+		Long: `Store a notification. The sequence is printed once the stream has acknowledged it: it will be delivered.
 Without DATA, or with -, the data is read from standard input. A W3C trace context in TRACEPARENT goes along.
 USER is the first user, --to names further ones; with --to, give DATA or - too.`,
 		Example: `  tidings publish alice '{"order":991}'
@@ -79,15 +79,15 @@ USER is the first user, --to names further ones; with --to, give DATA or - too.`
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&topic, "topic", "", "publish to this topic, in place of a user")
+	flags.StringVar(&topic, "topic", "", "publish to this topic instead of to users")
 	flags.StringArrayVar(&alsoTo, "to", nil, "further user, beside USER; repeat for more")
 	flags.StringVar(&n.ID, "id", "", "id of the notification: published twice within the duplicates window, it is stored once; with other data it is refused")
 	flags.StringVar(&n.Kind, "kind", "", "kind of the notification, such as order.shipped")
-	flags.StringVar(&n.ContentType, "content-type", "", "content type of the data; text/… keeps JSON a string")
-	durationVar(flags, &n.TTL, "ttl", 0, "time after which it need not be delivered any more, such as 24h or 30d; at least 1s")
-	durationVar(flags, &timeout, "timeout", 10*time.Second, "for the stream to acknowledge")
+	flags.StringVar(&n.ContentType, "content-type", "", "content type of the data; with text/… data that is JSON is delivered as a string")
+	durationVar(flags, &n.TTL, "ttl", 0, "time after which the notification expires, such as 24h or 30d; at least 1s")
+	durationVar(flags, &timeout, "timeout", 10*time.Second, "time for the stream to acknowledge")
 	flags.BoolVar(&machineRead, "json", false, "print results as JSON, one a line")
-	flags.IntVar(&stream.cfg.MaxNotification, "max-notification", 0, "bytes of data that may be sent (default 262144)")
+	flags.IntVar(&stream.cfg.MaxNotification, "max-notification", 0, "maximum bytes of data (default 262144)")
 	stream.addName(flags)
 	nats.add(flags, "nats://127.0.0.1:4222")
 	return cmd

@@ -30,8 +30,8 @@ func newRoot() *cobra.Command {
 		Long: `Tidings delivers notifications that must not get lost: stored in a NATS JetStream stream, delivered to a user's
 connections at once, and replayed on reconnect.
 
-Every flag can be set in the environment too: --max-age as TIDINGS_MAX_AGE, and so on; one that may be repeated takes
-several values with commas between. A flag given wins.
+Every flag can be set in the environment too: --max-age as TIDINGS_MAX_AGE, and so on. A flag that can be repeated takes
+several values there, separated by commas. A flag on the command line wins. Durations are written 30s, 15m, 24h or 30d.
 
 Try it:  tidings gateway --dev`,
 		SilenceUsage:      true,
@@ -130,7 +130,7 @@ type logFlags struct {
 
 func (l *logFlags) add(flags *pflag.FlagSet) {
 	heading(flags, "Flags")
-	flags.StringVar(&l.level, "log-level", "info", "least level to log: trace, debug, info, warn, error")
+	flags.StringVar(&l.level, "log-level", "info", "minimum level to log: trace, debug, info, warn, error")
 	flags.StringVar(&l.format, "log-format", "auto", "console, json, or auto: console on a terminal")
 	heading(flags, "Logging")
 }

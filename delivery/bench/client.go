@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,11 @@ func (c *client) connect(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	ws, _, err := c.fleet.dialer.DialContext(ctx, c.fleet.url, nil)
+	ws, response, err := c.fleet.dialer.DialContext(ctx, c.fleet.url, nil)
+	if errors.Is(err, websocket.ErrBadHandshake) {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // such as that the port speaks TLS
+		return fmt.Errorf("%w: HTTP %s: %s", err, response.Status, bytes.TrimSpace(text))
+	}
 	if err != nil {
 		return err
 	}
