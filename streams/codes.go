@@ -22,7 +22,9 @@ const (
 	codeNotClustered    jetstream.ErrorCode = 10074 // JSStreamReplicasNotSupportedErr
 	codeStoreFailed     jetstream.ErrorCode = 10077 // JSStreamStoreFailedF
 	codeSealed          jetstream.ErrorCode = 10109 // JSStreamSealedErr
+	codeBytesRequired   jetstream.ErrorCode = 10113 // JSStreamMaxBytesRequired
 	codeStreamOffline   jetstream.ErrorCode = 10118 // JSStreamOfflineErr: none of the nodes that have the stream runs
+	codeTooManyBytes    jetstream.ErrorCode = 10122 // JSStreamMaxStreamBytesExceeded
 	codeConsumerOffline jetstream.ErrorCode = 10119 // JSConsumerOfflineErr, likewise
 	codeInProcess       jetstream.ErrorCode = 10158 // JSStreamDuplicateMessageConflict: the try before may yet be stored
 )

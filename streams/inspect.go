@@ -23,11 +23,14 @@ type Inspection struct {
 	Unfit   error                 // why Open would refuse it: ErrStreamMismatch
 	Taken   string                // where there is none: another stream that has its subjects
 	Ahead   time.Duration         // of the server's clock against ours, at least
+
+	MaxConsumers     int // that the stream may have, by the lower of its own limit and the account's; 0: neither has one
+	AccountConsumers int // the account's limit for the consumers of one stream; 0: none, or not known
 }
 
 // Inspect looks at the stream that Open would open, and changes nothing. Unlike Open it does not wait for a leader that all
-// replicas follow.
-func Inspect(ctx context.Context, nc *nats.Conn, cfg Config) (in Inspection, err error) {
+// replicas follow. The account is what NATS says of ours; nil: it is not known.
+func Inspect(ctx context.Context, nc *nats.Conn, cfg Config, account *jetstream.AccountInfo) (in Inspection, err error) {
 	s, err := newStream(nc, cfg)
 	if err != nil {
 		return in, err
@@ -56,17 +59,34 @@ func Inspect(ctx context.Context, nc *nats.Conn, cfg Config) (in Inspection, err
 	if err != nil { // this user may not ask, which is another finding
 		generation = in.Info.Config.Metadata[metadataGeneration]
 	}
+	in.AccountConsumers = consumersAllowed(account, in.Info.Config.Replicas)
+	in.MaxConsumers = max(0, in.Info.Config.MaxConsumers)
+	if most := consumersAllowed(account, cmp.Or(cfg.CursorReplicas, in.Info.Config.Replicas)); most > 0 {
+		in.MaxConsumers = min(cmp.Or(in.MaxConsumers, most), most)
+	}
 	right, err := repairable(in.Info, generation)
 	if err == nil {
 		in.Wrong = differences(in.Info.Config, right)
 		var want jetstream.StreamConfig
-		want, err = adjust(in.Info, generation, s.cfg)
+		want, err = adjust(in.Info, generation, s.cfg, in.AccountConsumers)
 		in.Changes = differences(right, want)
 	}
 	if err != nil {
 		in.Unfit = fmt.Errorf("stream %s: %w", s.name, err)
 	}
 	return in, nil
+}
+
+// consumersAllowed is the account's limit for consumers of one stream that have so many replicas; 0: none, or not known.
+func consumersAllowed(account *jetstream.AccountInfo, replicas int) int {
+	if account == nil {
+		return 0
+	}
+	tier := account.Tier
+	if t, ok := account.Tiers[fmt.Sprintf("R%d", replicas)]; ok {
+		tier = t
+	}
+	return max(0, tier.Limits.MaxConsumers)
 }
 
 // taken names a stream that has the subjects of one that does not exist.

@@ -99,7 +99,14 @@ func (s *Stream) update(ctx context.Context, have, want jetstream.StreamConfig) 
 	if have.Retention == jetstream.InterestPolicy && want.Retention == jetstream.LimitsPolicy {
 		want = withGeneration(want, nextGeneration(want.Metadata[metadataGeneration]))
 	}
-	if _, err := s.js.UpdateStream(ctx, want); err != nil {
+	_, err := s.js.UpdateStream(ctx, want)
+	if has(err, codeNoConsumers) && want.MaxConsumers > 0 { // more than the account allows, whose limit holds then
+		if want.MaxConsumers = -1; len(differences(have, want)) == 0 {
+			return nil
+		}
+		_, err = s.js.UpdateStream(ctx, want)
+	}
+	if err != nil {
 		return fmt.Errorf("update stream %s: %w", s.name, explain(err))
 	}
 	return nil

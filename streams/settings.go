@@ -35,13 +35,19 @@ func newConfig(cfg Config) jetstream.StreamConfig {
 	}
 }
 
-// adjust says what an existing stream must become. Limits that Config leaves zero stay.
-func adjust(info *jetstream.StreamInfo, generation string, cfg Config) (want jetstream.StreamConfig, err error) {
+// adjust says what an existing stream must become. Limits that Config leaves zero stay. Of the account's limit of consumers, 0 if it has
+// none or it is not known, the stream has no more: what is over it, the server refuses.
+func adjust(info *jetstream.StreamInfo, generation string, cfg Config, accountConsumers int) (want jetstream.StreamConfig, err error) {
 	if want, err = repairable(info, generation); err != nil {
 		return want, err
 	}
 	// -1 counts as "not set" with the server, which then allows 1,000.
-	want.MaxConsumers = max(want.MaxConsumers, cmp.Or(cfg.MaxConsumers, DefaultMaxConsumers))
+	switch have, ask := want.MaxConsumers, cmp.Or(cfg.MaxConsumers, DefaultMaxConsumers); {
+	case accountConsumers <= 0 || ask <= accountConsumers:
+		want.MaxConsumers = max(have, ask)
+	case have > 0 && have < accountConsumers:
+		want.MaxConsumers = -1 // the account's limit holds
+	}
 
 	if err := grow("max-age", &want.MaxAge, cfg.MaxAge); err != nil {
 		return want, err

@@ -30,7 +30,7 @@ type Config struct {
 	Duplicates        time.Duration // window in which an id counts: 2 minutes
 	Replicas          int           // 1
 	CursorReplicas    int           // of the durable consumers: those of the stream
-	MaxConsumers      int           // 1,000,000; never shrinks
+	MaxConsumers      int           // 1,000,000, or what the NATS account allows; never shrinks
 }
 
 // Defaults of Config.
@@ -137,7 +137,12 @@ func (s *Stream) ensure(ctx context.Context) error {
 		have, err := s.js.Stream(ctx, s.name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			made, err := s.js.CreateStream(ctx, newConfig(s.cfg))
+			cfg := newConfig(s.cfg)
+			made, err := s.js.CreateStream(ctx, cfg)
+			if has(err, codeNoConsumers) { // more than the account allows, whose limit holds then
+				cfg.MaxConsumers = -1
+				made, err = s.js.CreateStream(ctx, cfg)
+			}
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 				continue // another gateway was faster
 			}
@@ -160,7 +165,7 @@ func (s *Stream) ensure(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		want, err := adjust(info, generation, s.cfg)
+		want, err := adjust(info, generation, s.cfg, 0)
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", s.name, err)
 		}
@@ -251,8 +256,8 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if _, err := s.js.UpdateStream(ctx, withGeneration(info.Config, nextGeneration(last))); err != nil {
-		return State{}, fmt.Errorf("new epoch of stream %s: %w", s.name, explain(err))
+	if err := s.update(ctx, info.Config, withGeneration(info.Config, nextGeneration(last))); err != nil {
+		return State{}, fmt.Errorf("new epoch: %w", err)
 	}
 	st, err := s.State(ctx)
 	if err == nil {
@@ -288,6 +293,8 @@ func explain(err error) error {
 	switch {
 	case has(err, codeOtherStream):
 		return fmt.Errorf("another stream takes it (name it with --stream): %w", err)
+	case has(err, codeBytesRequired, codeTooManyBytes):
+		return fmt.Errorf("the NATS account limits the bytes of each stream (say how many with --max-bytes): %w", err)
 	case has(err, codeNotClustered):
 		return fmt.Errorf("this NATS is one server, not a cluster (leave out --replicas): %w", err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -113,11 +114,12 @@ func failed(err error) []finding {
 // doctor is one round of checks, with what earlier ones found for later ones.
 type doctor struct {
 	*doctorOptions
-	nc      *nats.Conn         // nil: not connected
-	mute    bool               // JetStream does not answer
-	serving bool               // a gateway has the port for clients
-	seen    streams.Inspection // Info is nil where there is no stream, or it does not answer
-	denied  map[string]bool    // subjects that NATS does not let us publish or subscribe to
+	nc      *nats.Conn             // nil: not connected
+	mute    bool                   // JetStream does not answer
+	serving bool                   // a gateway has the port for clients
+	account *jetstream.AccountInfo // nil: not known
+	seen    streams.Inspection     // Info is nil where there is no stream, or it does not answer
+	denied  map[string]bool        // subjects that NATS does not let us publish or subscribe to
 }
 
 // checks are in the order in which they depend on each other. One that has nothing to look at finds nothing.

@@ -38,6 +38,7 @@ func (d *doctor) jetstream(ctx context.Context) []finding {
 		}
 		return bad("start nats-server with -js, enable JetStream for this account, or use --data for the embedded server", "%v", err)
 	}
+	d.account = account
 	return append(jetstreamFinding(account), d.lax(ctx)...)
 }
 
@@ -79,11 +80,14 @@ func (t tier) finding() []finding {
 	if t.Limits.MaxStore > 0 {
 		store = " of " + sized(t.Limits.MaxStore)
 	}
-	found := fmt.Sprintf("%s%s on disk%s, %s%s, %s%s", t.name, sized(t.Store), store,
-		counted(t.Streams, "stream"), most(t.Limits.MaxStreams), counted(t.Consumers, "consumer"), most(t.Limits.MaxConsumers))
-	switch full := max(share(t.Store, t.Limits.MaxStore), share(t.ReservedStore, t.Limits.MaxStore), share(t.Consumers, t.Limits.MaxConsumers)); {
+	found := fmt.Sprintf("%s%s on disk%s, %s%s, %s", t.name, sized(t.Store), store,
+		counted(t.Streams, "stream"), most(t.Limits.MaxStreams), counted(t.Consumers, "consumer"))
+	if t.Limits.MaxConsumers > 0 {
+		found += ", at most " + grouped(t.Limits.MaxConsumers) + " on each stream" // see consumers
+	}
+	switch full := max(share(t.Store, t.Limits.MaxStore), share(t.ReservedStore, t.Limits.MaxStore)); {
 	case full >= 100:
-		return bad("raise the account's limits, or remove what is not needed: publishers or newcomers are refused", "%s", found)
+		return bad("raise the account's limits, or remove what is not needed: publishers are refused", "%s", found)
 	case full > nearly:
 		return poor("raise the account's limits before it is full", "%s", found)
 	}
@@ -111,7 +115,7 @@ func (d *doctor) streamSettings(ctx context.Context) (findings []finding) {
 	if !d.mayAsk("$JS.API.STREAM.INFO."+name) || d.mute {
 		return nil
 	}
-	in, err := streams.Inspect(ctx, d.nc, d.stream.cfg)
+	in, err := streams.Inspect(ctx, d.nc, d.stream.cfg, d.account)
 	if err != nil {
 		return bad("see the server's log; a replicated stream needs most of its nodes", "%v", err)
 	}
@@ -193,13 +197,17 @@ func (d *doctor) consumers(context.Context) []finding {
 	if info == nil {
 		return nil
 	}
-	have, limit := info.State.Consumers, info.Config.MaxConsumers
-	const do = "start a gateway, which raises max_consumers of the stream to 1,000,000"
+	have, limit := info.State.Consumers, d.seen.MaxConsumers
 	if limit <= 0 {
-		return poor(do, "%s; the stream has no limit of its own, so that of the server holds: 1,000 unless default_max_consumers says more",
+		return poor("start a gateway, which raises max_consumers of the stream to 1,000,000",
+			"%s; the stream has no limit of its own, so that of the server holds: 1,000 unless default_max_consumers says more",
 			counted(have, "consumer"))
 	}
-	found := fmt.Sprintf("%s of %s, one for each position and each gateway", grouped(have), grouped(limit))
+	do, whose := "start a gateway, which raises max_consumers of the stream to 1,000,000", ""
+	if own := info.Config.MaxConsumers; own <= 0 || own > limit {
+		do, whose = "raise max_consumers of the NATS account", ", the limit of the NATS account"
+	}
+	found := fmt.Sprintf("%s of %s%s, one for each position and each gateway", grouped(have), grouped(limit), whose)
 	switch full := share(have, limit); {
 	case full >= 100:
 		return bad(do, "%s: newcomers are refused", found)

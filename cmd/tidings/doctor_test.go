@@ -170,7 +170,8 @@ func TestDoctorFindsTheServersFaults(t *testing.T) {
 		t.Helper()
 		return examine(t, "--nats", guarded.URL(), "--nats-user", user, "--nats-password", "p", "--auth-timeout", "100ms")
 	}
-	finds(t, as("all")["jetstream"], isGood, "0 bytes on disk of 2.0 KiB, 1 stream of 1, 0 consumers of 1")
+	finds(t, as("all")["jetstream"], isGood, "0 bytes on disk of 2.0 KiB, 1 stream of 1, 0 consumers, at most 1 on each stream")
+	finds(t, as("all")["consumers"], isGood, "0 of 1, the limit of the NATS account")
 	if _, err := js.Publish(t.Context(), "notify.user.alice", make([]byte, 1800)); err != nil {
 		t.Fatal(err)
 	}
