@@ -3,10 +3,18 @@ package web_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
@@ -69,4 +77,132 @@ func TestEventSourceInBrowser(t *testing.T) {
 	g.publish(ctx, t, "alice", "while it was away")
 	proxy.Restore()
 	shows("missed", "live", "while it was away")
+}
+
+// eventsSample is the page in the README that uses EventSource, in less of a hurry there.
+func eventsSample(t *testing.T) string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, found := strings.Cut(string(readme), "```js\nconst gateway = \"https://push.example.com\";\n")
+	code, _, _ = strings.Cut(code, "```\n")
+	if !found || !strings.Contains(code, "5_000") {
+		t.Fatal("the README has no sample for EventSource")
+	}
+	return `<!doctype html><title>theirs</title><link rel="icon" href="data:,"><script>
+const gateway = new URLSearchParams(location.search).get("gateway");
+window.got = [];
+window.said = [];
+console.log = frame => got.push(frame.data);
+console.error = (...words) => said.push(words.join(" "));
+` + strings.ReplaceAll(code, "5_000", "50") + `</script>`
+}
+
+// front is a reverse proxy before a gateway, which answers 502 while that is away, and counts answers by path and status.
+type front struct {
+	*httptest.Server
+	answers [3]atomic.Int64 // acknowledgements that were taken, 502 to acknowledgements, anything
+}
+
+func runFront(t *testing.T, gateway string) *front {
+	f := &front{}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: gateway})
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, _ error) {
+		f.answers[2].Add(1)
+		if r.URL.Path == "/v1/ack" {
+			f.answers[1].Add(1)
+		}
+		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+		w.WriteHeader(http.StatusBadGateway)
+	}
+	proxy.ModifyResponse = func(r *http.Response) error {
+		f.answers[2].Add(1)
+		if r.Request.URL.Path == "/v1/ack" && r.StatusCode == http.StatusNoContent && r.Request.Method == http.MethodPost {
+			f.answers[0].Add(1)
+		}
+		if r.Header.Get("Content-Type") == "text/event-stream" { // three seconds is what Chromium waits by itself
+			r.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(strings.NewReader("retry: 50\n\n"), r.Body), r.Body}
+		}
+		return nil
+	}
+	f.Server = httptest.NewServer(proxy)
+	t.Cleanup(f.Close)
+	return f
+}
+
+// TestEventSourceSampleInBrowser is the sample of the README behind a proxy that answers 502 while its gateway restarts. Everything
+// comes once, because it acknowledges, and it stops when its token is refused.
+func TestEventSourceSampleInBrowser(t *testing.T) {
+	t.Parallel()
+	chromium := findChromium(t)
+	tidings := build(t)
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	t.Cleanup(cancel)
+	page := eventsSample(t)
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session := &http.Cookie{Name: "session", Value: "alice", Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}
+		if r.URL.Path == "/logout" {
+			session.MaxAge = -1
+		}
+		http.SetCookie(w, session)
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte(page))
+	}))
+	t.Cleanup(site.Close)
+	g := &gateway{tidings: tidings, dir: t.TempDir(), listen: "127.0.0.1:0", natsPort: "-1",
+		flags: []string{"--origin", site.URL, "--token-cookie", "session"}}
+	g.start(ctx, t)
+	f := runFront(t, g.listen)
+	b := openBrowser(ctx, t, chromium)
+	await := func(what string, holds func() bool) {
+		t.Helper()
+		for !holds() {
+			pause(ctx, t, what)
+		}
+	}
+	var want []string
+	publish := func(text string) {
+		t.Helper()
+		g.publish(ctx, t, "alice", text)
+		want = append(want, text)
+	}
+	shows := func() bool {
+		got, err := tryEval[[]string](b, "got")
+		return err == nil && slices.Equal(got, want)
+	}
+	for i := range 3 {
+		publish(fmt.Sprint("missed ", i))
+	}
+	b.call("Page.navigate", map[string]any{"url": site.URL + "/?gateway=" + f.URL})
+	await("the page does not show what was missed", shows)
+	await("nothing is acknowledged", func() bool { return f.answers[0].Load() > 0 })
+	for range 2 {
+		g.kill()
+		before := f.answers[1].Load()
+		await("it does not ask a gateway that is away", func() bool { return f.answers[1].Load() > before+1 })
+		g.start(ctx, t)
+		publish("after a restart")
+		await(fmt.Sprintf("want %q", want), shows)
+	}
+
+	eval[any](b, `fetch("/logout").then(() => { window.out = true; }) && null`)
+	await("the page is not logged out", func() bool { return eval[bool](b, "window.out === true") })
+	g.kill()
+	g.start(ctx, t)
+	await("it is not refused", func() bool { return len(eval[[]string](b, "said")) > 0 })
+	if said := eval[[]string](b, "said"); !slices.Equal(said, []string{"refused: 401"}) {
+		t.Errorf("the page says %q", said)
+	}
+	answers := f.answers[2].Load()
+	time.Sleep(500 * time.Millisecond) // five times as long as it waits otherwise
+	if more := f.answers[2].Load() - answers; more > 0 || !shows() {
+		t.Errorf("it asks %d more times, and shows %q", more, eval[[]string](b, "got"))
+	}
 }
