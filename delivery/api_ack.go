@@ -139,7 +139,7 @@ func (g *Gateway) postAck(w http.ResponseWriter, r *http.Request) error {
 	g.cfg.Cursors.Ack(id, mark.Epoch, a.seq)
 	g.hub.each(id, mark.Epoch, func(s *session) {
 		raise(&s.posted, a.seq)
-		s.has(a.seq)
+		s.answered(a.seq)
 	})
 	g.cfg.Cursors.Detach(id, mark.Epoch)
 	w.WriteHeader(http.StatusNoContent)

@@ -12,6 +12,7 @@ type loss struct {
 	reason  string
 	upTo    uint64 // the last seq that may be gone, where no message follows
 	through uint64 // likewise where messages follow, of which some may lie before it: they are of other subjects, or outlive others
+	settles bool   // the connection starts at the stored position: its answer counts for all that start there
 }
 
 // expired adds that messages up to a seq have expired. A replaced stream stays the reason.
@@ -33,15 +34,20 @@ func (s *session) position(ctx context.Context, first wire.Auth, cursor streams.
 			reset = true
 		}
 	}
-	var lost loss
+	lost, known := loss{settles: !resumed}, after // up to known nothing is reported: a client has answered for it
+	if !resumed {
+		known = max(after, s.g.cfg.Cursors.SettledGap(s.cursor, s.epoch, after))
+	}
+	expired := (resumed || !cursor.New) && // a new user was promised nothing
+		s.g.cfg.Tail.MayLack(s.mark, sources, known, s.mark.Expired)
 	oldest, err := s.limit(ctx, cursor, after, sources)
 	if err != nil {
 		return 0, lost, err
 	}
-	if oldest > 0 {
-		lost = loss{wire.GapLimit, oldest - 1, oldest - 1}
+	if oldest > known+1 {
+		lost.reason, lost.upTo, lost.through = wire.GapLimit, oldest-1, oldest-1
 	}
-	if after < s.mark.Expired && (resumed || !cursor.New) { // a new user was promised nothing
+	if expired {
 		lost.expired(s.mark.Expired)
 	}
 	if reset {

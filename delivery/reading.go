@@ -36,10 +36,8 @@ func (c *socket) readLoop(ctx context.Context, s *session, o *opening) error {
 			}
 			o = nil
 		}
-		if ack, is := frame.(wire.Ack); is {
-			s.has(ack.Seq)
-		} else {
-			s.has(math.MaxUint64)
+		if _, ack := frame.(wire.Ack); !ack {
+			s.heard()
 		}
 		switch f := frame.(type) {
 		case wire.Ack:
@@ -60,6 +58,7 @@ func (s *session) acknowledge(ctx context.Context, seq uint64) error {
 	if seq > s.sent.Load() {
 		return s.tell(ctx, wire.Error{Code: wire.ErrorBadAck, Message: fmt.Sprintf("%d lies beyond what was sent", seq)})
 	}
+	s.answered(seq)
 	if raise(&s.acked, seq) {
 		s.g.metrics.acks.Inc()
 		s.g.cfg.Cursors.Ack(s.cursor, s.epoch, seq)
@@ -67,12 +66,33 @@ func (s *session) acknowledge(ctx context.Context, seq uint64) error {
 	return nil
 }
 
-// has notes that the client has what was written up to seq, the word of a gap that begins there included. An acknowledgement of what lies
-// before a gap may have crossed it; so may a pong have, but hardly.
-func (s *session) has(seq uint64) {
-	if owed := s.owed.Load(); owed > 0 && owed <= seq {
-		s.owed.CompareAndSwap(owed, 0)
+// heard notes that a frame came that is no acknowledgement. It answers the oldest ping, or else the gap.
+func (s *session) heard() {
+	if s.pings.Load() > 0 { // the writer only adds
+		s.pings.Add(-1)
 	}
+	if s.crossed.Load() > 0 {
+		s.crossed.Add(-1)
+		return
+	}
+	s.answered(math.MaxUint64)
+}
+
+// answered notes that the client has what was written up to seq. If a gap is, later connections need not report it.
+func (s *session) answered(seq uint64) {
+	if !s.has(seq) {
+		return
+	}
+	if through := s.settles.Swap(0); through > 0 {
+		s.g.cfg.Cursors.SettleGap(s.cursor, s.epoch, s.after, through)
+	}
+}
+
+// has notes that the client has what was written up to seq, or need not have it, and reports whether that is a gap. An acknowledgement of
+// what lies before a gap may have crossed it.
+func (s *session) has(seq uint64) bool {
+	owed := s.owed.Load()
+	return owed > 0 && owed <= seq && s.owed.CompareAndSwap(owed, 0)
 }
 
 // silence is how long a client may send nothing once the session is open.

@@ -50,7 +50,10 @@ type session struct {
 	acked   atomic.Uint64 // the largest that it has, or that was committed when it came
 	posted  atomic.Uint64 // the largest that was acknowledged over HTTP, here, with the same cursor
 	told    atomic.Uint64 // the largest that it knows others to have, or needs not be told
-	owed    atomic.Uint64 // the first seq of a gap that was written; 0: none, or the client has been heard since
+	owed    atomic.Uint64 // the first seq of a gap that was written; 0: none, or the client has answered it
+	settles atomic.Uint64 // the last seq of the gap at the start, until it is answered; 0: the answer counts for this connection alone
+	pings   atomic.Int32  // written and not yet answered
+	crossed atomic.Int32  // answers to pings that were written before the last gap
 	control chan any      // from the reader to the writer: a wire.Frame, or []streams.Source
 
 	mu    sync.Mutex

@@ -153,6 +153,9 @@ func (w *writer) writeLost() error {
 	} else if end < w.reader.Position() {
 		gap.Next = end + 1
 	}
+	if w.lost.settles {
+		w.settles.Store(max(w.lost.upTo, w.lost.through))
+	}
 	w.lost = loss{}
 	return w.write(gap)
 }
@@ -252,12 +255,14 @@ func (s *session) write(f wire.Frame) error {
 		position = f.After
 		s.noteReady(f)
 	case wire.Gap:
+		s.crossed.Store(s.pings.Load())
 		s.owed.Store(f.After + 1)
 		s.noteGap(f.Reason)
 	case wire.Live:
 		position = f.Seq
 		s.noteLive()
 	case wire.Ping:
+		s.pings.Add(1)
 		position = f.Seq
 	}
 	return s.line.write(wire.Append(nil, f), position)

@@ -49,6 +49,7 @@ type Cursors struct {
 	mu      sync.Mutex
 	cursors map[CursorID]*cursor // that are attached, or not yet committed
 	dirty   map[*cursor]struct{} // acknowledged further than committed
+	settled map[CursorID]settledGap
 }
 
 type cursor struct {
@@ -78,6 +79,7 @@ func NewCursors(t *Tail, cfg CursorsConfig) *Cursors {
 		slots:   make(chan struct{}, attachesMost),
 		cursors: map[CursorID]*cursor{},
 		dirty:   map[*cursor]struct{}{},
+		settled: map[CursorID]settledGap{},
 	}
 	t.onReplace = c.forgetOthers
 	return c
@@ -201,6 +203,7 @@ func (c *Cursors) forgetOthers(epoch string) {
 	defer c.mu.Unlock()
 	maps.DeleteFunc(c.cursors, func(_ CursorID, cur *cursor) bool { return cur.epoch != epoch })
 	maps.DeleteFunc(c.dirty, func(cur *cursor, _ struct{}) bool { return cur.epoch != epoch })
+	c.forgetSettled(epoch)
 }
 
 // Run commits what is due until ctx is done.

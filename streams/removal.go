@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sort"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -145,13 +144,8 @@ func (t *Tail) tryRemove(ctx context.Context, r *ring, what removal) error {
 func (r *ring) remove(seq uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := int(r.next - r.first)
-	i := sort.Search(n, func(i int) bool { return r.at(r.first+uint64(i)).seq >= seq })
-	if i == n {
-		return
-	}
-	if e := r.at(r.first + uint64(i)); e.seq == seq {
-		e.expires = 1
+	if i := r.search(seq); i < r.next && r.at(i).seq == seq {
+		r.at(i).expires = deleted
 	}
 }
 
@@ -159,13 +153,16 @@ func (r *ring) remove(seq uint64) {
 func (r *ring) purge(filter string, through uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.now().UnixNano()
 	for _, id := range r.matching(filter) {
 		for _, reader := range r.list[id].readers {
 			reader.purged.Store(max(through, reader.purged.Load())) // together with Purged at worst a larger range
 			reader.wake()
 		}
 		for i := r.list[id].first; i != 0 && r.at(i).seq <= through; i = r.at(i).next {
-			r.at(i).expires = 1
+			if e := r.at(i); !e.removed(now) {
+				e.expires = purged
+			}
 		}
 	}
 }

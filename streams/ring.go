@@ -2,6 +2,7 @@ package streams
 
 import (
 	"math"
+	"sort"
 	"sync"
 	"time"
 )
@@ -51,7 +52,7 @@ type chain struct {
 type entry struct {
 	seq        uint64
 	time       int64 // ns since 1970
-	expires    int64 // likewise; 0: when the stream's limits say; MaxInt64: never; 1: it was deleted
+	expires    int64 // likewise; 0: when the stream's limits say; MaxInt64: never; or deleted, or purged
 	prev, next uint64
 	chain      uint32
 	slab       uint32
@@ -70,6 +71,12 @@ const (
 	slabLeast      = 8 << 10 // for eight messages like the first, within bounds: what stays unused is memory that nobody counts
 	slabMost       = 256 << 10
 	entrySize      = 64 // what an entry counts beside its frame, in bytes
+)
+
+// Times at which entries expire that somebody has removed.
+const (
+	deleted = 1
+	purged  = 2
 )
 
 type waiter struct {
@@ -284,6 +291,15 @@ func (r *ring) release(id uint32) {
 
 // removed says whether the entry was deleted, or is past its own TTL: that is meant.
 func (e *entry) removed(now int64) bool { return e.expires != 0 && e.expires <= now }
+
+// ended reports whether the entry is gone as its publisher or an operator meant for this very message: a purge takes what it finds.
+func (e *entry) ended(now int64) bool { return e.removed(now) && e.expires != purged }
+
+// search returns the index of the first entry at the seq or behind it.
+func (r *ring) search(seq uint64) (index uint64) {
+	n := int(r.next - r.first)
+	return r.first + uint64(sort.Search(n, func(i int) bool { return r.at(r.first+uint64(i)).seq >= seq }))
+}
 
 // dropped says whether the stream's limits have taken the entry since, as far as is known.
 func (r *ring) dropped(e *entry, now int64) bool {
