@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -234,6 +235,60 @@ func TestTokensThatAreRefusedOverHTTP(t *testing.T) {
 			t.Errorf("%v", a.header)
 		}
 	})
+}
+
+// Without an API key a user's own list can be read all the same.
+func TestNotificationsWithoutAKey(t *testing.T) {
+	t.Parallel()
+	n := newTown(t)
+	seq := n.to(t, "alice", "hello")
+	p := as[page](n.call(t, http.MethodGet, "/v1/users/alice/notifications", "", "Authorization", "Bearer alice").is(200))
+	if len(p.Notifications) != 1 || p.Notifications[0].Seq != seq {
+		t.Errorf("%+v", p)
+	}
+	n.call(t, http.MethodGet, "/v1/users/alice/notifications", "", "Authorization", "Bearer bob").is(403)
+	n.call(t, http.MethodGet, "/v1/users/alice/notifications", "", "Authorization", "").is(401)
+	n.call(t, http.MethodGet, "/v1/users/alice/notifications", "", "Authorization", "Basic YTpi").is(401)
+	n.call(t, http.MethodGet, "/v1/users/alice", "", "Authorization", "Bearer alice").is(403)
+	n.call(t, http.MethodPost, "/v1/notifications", `{"to":"alice"}`, "Authorization", "Bearer alice").is(403)
+}
+
+// The backend is asked about no API key, however a client came by it.
+func TestAPIKeysAreNotSentToTheBackend(t *testing.T) {
+	t.Parallel()
+	const revoked, mistyped = "a-key-that-was-good-once", delivery.KeyPrefix + "0123456789abcdef"
+	n := newNode(t, streamstest.Run(t).URL(), withKeys(apiKey, revoked))
+	var asked journal
+	n.answer(t, auth.AuthenticatorFunc(func(ctx context.Context, r auth.Request) (auth.Identity, error) {
+		_, _ = asked.Write([]byte(r.Token + "\n"))
+		return auth.Identity{User: "alice", ExpiresIn: time.Minute}, nil
+	}))
+	var now delivery.Keys
+	if err := now.Add(apiKey); err != nil {
+		t.Fatal(err)
+	}
+	n.gateway.SetKeys(now)
+	n.gateway.SetKeys(now) // and again
+	p, _ := n.live(t, "alice")
+	for _, key := range []string{revoked, mistyped, strings.ToUpper(mistyped), apiKey} {
+		status := http.StatusUnauthorized
+		bearer := []string{"Authorization", "Bearer " + key}
+		n.call(t, http.MethodGet, "/v1/sse", "", bearer...).is(status)
+		n.call(t, http.MethodPost, "/v1/ack", `{"epoch":"x","seq":1}`, bearer...).is(status)
+		if key == apiKey {
+			status = http.StatusOK
+		}
+		n.call(t, http.MethodGet, "/v1/users/alice/notifications", "", bearer...).is(status)
+		ws := n.dial(t)
+		expect[wire.Hello](ws)
+		ws.send(wire.Auth{Token: strings.TrimPrefix(key, streamstest.Canary)})
+		ws.closed(wire.CloseUnauthorized)
+	}
+	p.send(wire.Renew{Token: mistyped})
+	p.closed(wire.CloseUnauthorized)
+	if got := asked.saying(""); len(got) != 1 || !strings.Contains(got[0], "alice") {
+		t.Errorf("the backend was asked about %q", got)
+	}
 }
 
 // Several keys are good at once, and none is: then the API says that it is off.

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -9,18 +10,27 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/tidings-io/tidings/auth"
 )
 
 // Keys are the API keys that are good, several at once so that they can be rotated. Only their hashes are kept. The zero value
 // is none.
 type Keys struct {
-	sums [][sha256.Size]byte
+	sums    [][sha256.Size]byte
+	revoked [][sha256.Size]byte // were good before, at this gateway
+	plain   int                 // how many of sums do not begin with KeyPrefix
 }
+
+// KeyPrefix begins an API key that can be told from a user's token even if it is mistyped, or was revoked before the gateway started.
+const KeyPrefix = "tidings_key_"
+
+var errKeyAsToken = &auth.Refusal{Code: "api_key", Message: "this looks like an API key: clients send the token of their user"}
 
 // minKey is the least length of a key, in bytes: what is shorter can be guessed.
 const minKey = 16
 
-var errBadKey = fmt.Errorf("an API key is %d characters at least, without spaces (make one: openssl rand -hex 32)", minKey)
+var errBadKey = fmt.Errorf("an API key is %d characters at least, without spaces (make one: echo %s$(openssl rand -hex 32))", minKey, KeyPrefix)
 
 // Add makes one more key good.
 func (k *Keys) Add(key string) error {
@@ -32,7 +42,11 @@ func (k *Keys) Add(key string) error {
 }
 
 func (k Keys) with(key string) Keys {
-	return Keys{sums: append(slices.Clip(k.sums), sha256.Sum256([]byte(key)))}
+	k.sums = append(slices.Clip(k.sums), sha256.Sum256([]byte(key)))
+	if !strings.HasPrefix(key, KeyPrefix) {
+		k.plain++
+	}
+	return k
 }
 
 // Read adds the keys of a file: one a line, which a space, a # and a comment may follow. Errors name the line, never what it says.
@@ -66,17 +80,32 @@ func (g *Gateway) SetKeys(keys Keys) {
 	if g.cfg.DemoKey != "" {
 		keys = keys.with(g.cfg.DemoKey)
 	}
+	if before := g.keys.Load(); before != nil {
+		keys.revoked = slices.Concat(before.revoked, before.sums)
+		slices.SortFunc(keys.revoked, func(a, b [sha256.Size]byte) int { return bytes.Compare(a[:], b[:]) })
+		keys.revoked = slices.Compact(keys.revoked)
+	}
 	g.keys.Store(&keys)
 }
 
 // Len is how many keys are good.
 func (k Keys) Len() int { return len(k.sums) }
 
-// good takes as long for any key, so that nobody learns how much of one is right.
-func (k Keys) good(key string) bool {
+// Plain is how many keys do not begin with KeyPrefix.
+func (k Keys) Plain() int { return k.plain }
+
+func (k Keys) good(key string) bool { return among(k.sums, key) }
+
+// resembles reports whether a token is an API key that is or was good, or begins like one: a backend must not be asked about it.
+func (k Keys) resembles(token string) bool {
+	return strings.Contains(strings.ToLower(token), strings.TrimSuffix(KeyPrefix, "_")) || k.good(token) || among(k.revoked, token)
+}
+
+// among takes as long for any key, so that nobody learns how much of one is right.
+func among(sums [][sha256.Size]byte, key string) bool {
 	sum, found := sha256.Sum256([]byte(key)), 0
-	for i := range k.sums {
-		found |= subtle.ConstantTimeCompare(sum[:], k.sums[i][:])
+	for i := range sums {
+		found |= subtle.ConstantTimeCompare(sum[:], sums[i][:])
 	}
 	return found == 1
 }

@@ -185,8 +185,11 @@ func (g *Gateway) authenticate(ctx context.Context, request auth.Request) (auth.
 	return identity, err
 }
 
-// askBackend is Authenticate, and logs that nobody answers.
+// askBackend is Authenticate, and logs that nobody answers. An API key is refused, and not sent to the backend.
 func (g *Gateway) askBackend(ctx context.Context, request auth.Request) (auth.Identity, error) {
+	if g.keys.Load().resembles(request.Token) {
+		return auth.Identity{}, errKeyAsToken
+	}
 	identity, err := g.cfg.Auth.Authenticate(ctx, request)
 	if errors.Is(err, auth.ErrUnavailable) || errors.Is(err, auth.ErrBadReply) {
 		g.authLog.Warn().Err(err).Msg("nobody said whether a token is good: nobody is admitted meanwhile")

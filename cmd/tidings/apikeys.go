@@ -80,6 +80,10 @@ func (o *gatewayOptions) readKeys(log zerolog.Logger) (keys delivery.Keys, err e
 			return delivery.Keys{}, fmt.Errorf("%s: %w", keyVariable, err)
 		}
 	}
+	if n := keys.Plain(); n > 0 {
+		log.Warn().Int("keys", n).Msgf("an API key without the prefix %s is taken for a user's token and sent to the backend, if it is "+
+			"mistyped or was revoked: make a new one, with echo %[1]s$(openssl rand -hex 32)", delivery.KeyPrefix)
+	}
 	return keys, nil
 }
 

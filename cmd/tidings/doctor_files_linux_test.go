@@ -26,7 +26,8 @@ func TestDoctorFindsTheFilesFaults(t *testing.T) {
 		t.Helper()
 		return examine(t, append(args, "--nats", nowhere)...)
 	}
-	const key = "0123456789abcdef"
+	const key = "tidings_key_0123456789abcdef"
+	finds(t, with("--api-keys", write("plain", "0123456789abcdef", 0o600))["keys"], isPoor, "an API key without the prefix tidings_key_ is taken for")
 	finds(t, with()["keys"], isGood, "the HTTP API is off")
 	finds(t, with("--api-keys", filepath.Join(dir, "none"))["keys"], isBad, "it names a file")
 	finds(t, with("--api-keys", write("short", "abc", 0o600))["keys"], isBad, "line 1: an API key is 16 characters at least")

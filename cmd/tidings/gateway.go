@@ -59,7 +59,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	}
 	demoKey := ""
 	if o.dev {
-		demoKey = rand.Text()
+		demoKey = delivery.KeyPrefix + rand.Text()
 	}
 	tracer, stopTracing := startTracing(log, out)
 	defer stopTracing()
