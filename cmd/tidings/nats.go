@@ -26,6 +26,9 @@ func (o *gatewayOptions) checkEmbedded() error {
 	switch n := o.nats; {
 	case (n.user == "") != (n.password == ""), n.user != "" && n.token != "":
 		return errors.New("--nats-user and --nats-password belong together, and --nats-token stands alone: with --data they are what the embedded server demands")
+	case o.natsPort == 0 && !o.dev:
+		return errors.New("--nats-port 0: nobody could answer for tokens, as no responder can reach the embedded server " +
+			"(give it a port, such as --nats-port 4222, which is on loopback by default; or use --dev, which answers for tokens itself)")
 	case o.natsPort != 0 && n.user == "" && n.token == "" && !isLoopback(o.natsHost):
 		return fmt.Errorf("--nats-host %s: anybody who reaches it could read and publish everything: demand --nats-user and --nats-password, "+
 			"or --nats-token (better in the environment), or listen on 127.0.0.1", o.natsHost)

@@ -237,7 +237,7 @@ func TestKeysAreReadAgain(t *testing.T) {
 		}
 	}
 	write("first-key-0123456789\n")
-	g := runGateway(t, "--data", t.TempDir(), "--nats-port", "0", "--api-keys", file)
+	g := runGateway(t, "--data", t.TempDir(), "--nats-port", "-1", "--api-keys", file)
 	good := func(key string, want bool) {
 		t.Helper()
 		streamstest.Eventually(t, longer, func() error {
