@@ -91,12 +91,9 @@ func (n *natsFlags) connectUnder(ctx context.Context, name string, log zerolog.L
 // some clusters it comes with the server. A URL, credentials or certificates that are wrong stay so.
 func notThere(err error) bool {
 	var network *net.OpError
-	var address *net.AddrError
 	switch {
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, io.EOF) && !errors.Is(err, nats.ErrTLS):
 		return true
-	case errors.As(err, &address): // such as a port that is none
-		return false
 	}
 	return errors.As(err, &network) && network.Op != "remote error" // which is a refusal in TLS
 }
