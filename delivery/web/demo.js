@@ -29,7 +29,7 @@ function pretty({ data, data_b64 }) {
   if (data_b64 !== undefined) return `binary, in base64: ${data_b64}`;
   if (typeof data === "string") return data || "(empty)";
   const text = JSON.stringify(data);
-  return deep(text) ? text : JSON.stringify(data, null, 2);
+  return text.length < 50 || deep(text) ? text : JSON.stringify(data, null, 2);
 }
 
 function gapInWords({ after, next, reason }) {
@@ -93,7 +93,7 @@ function panel(user) {
   $(root, ".avatar").textContent = name[0];
   $(root, ".list").setAttribute("aria-label", `Notifications of ${name}, newest first`);
   offline.setAttribute("aria-label", `Take ${name} offline`);
-  empty.textContent = `Nothing new for ${name}.`;
+  empty.textContent = `No notifications for ${name} yet. Publish one below.`;
 
   function add(item) {
     empty.hidden = true;
@@ -112,8 +112,8 @@ function panel(user) {
     document.title = `${all ? `(${all}) ` : ""}Tidings demo`;
   }
 
-  function show(message) {
-    const item = element("li", "", "unread"), meta = element("div", "", "meta"), data = pretty(message);
+  function row(message) {
+    const item = element("li"), meta = element("div", "", "meta");
     item.dataset.seq = message.seq;
     meta.append(element("span", `#${message.seq}`));
     if (message.kind) meta.append(element("strong", message.kind));
@@ -123,11 +123,31 @@ function panel(user) {
     const time = element("time", today ? at.toLocaleTimeString() : at.toLocaleString());
     time.dateTime = time.title = message.time;
     meta.append(time);
-    item.append(meta, element("pre", data));
+    item.append(meta, element("pre", pretty(message)));
+    return item;
+  }
+
+  function show(message) {
+    const item = row(message);
+    item.classList.add("unread");
     add(item);
     ring(unread[user] + 1);
     if (message.replayed) missed++;
-    else say(`${name}: ${message.kind ?? "notification"}, ${data.slice(0, 120)}`);
+    else say(`${name}: ${message.kind ?? "notification"}, ${pretty(message).slice(0, 120)}`);
+  }
+
+  // What this page does not get, because one before it has acknowledged it, is still in the stream.
+  async function fillIn({ epoch, after }) {
+    try {
+      const answer = await fetch(`/v1/users/${user}/notifications?limit=50`, { headers: { Authorization: `Bearer ${user}` } });
+      const page = await answer.json();
+      if (!answer.ok) throw new Error(page.detail);
+      if (page.epoch !== epoch) return;
+      list.append(...page.notifications.filter(message => message.seq <= after).map(row));
+      empty.hidden = list.children.length > 0;
+    } catch (error) {
+      notice(`Earlier notifications cannot be shown: ${error.message}`);
+    }
   }
 
   function notice(words) {
@@ -137,12 +157,16 @@ function panel(user) {
 
   // The position is kept in memory only: after a reload the gateway's stored one counts.
   const line = network();
-  let missed = 0;
+  let missed = 0, filled = false;
+  const gone = element("li", "The gateway does not answer. What it has stored is kept, and is delivered when it is back.", "notice");
   const client = new Tidings({ token: () => user, user, storage: null, maxBackoff: 8000, WebSocket: line.WebSocket, onMessage: show });
   function tell(e) {
     root.dataset.state = e.state;
     state.textContent = inWords(e, line.away);
     state.classList.toggle("bad", Boolean(e.error));
+    if (e.state === "waiting" && e.error.code === 1006 && !line.away) add(gone);
+    else if (e.state !== "connecting") gone.remove();
+    empty.hidden = list.children.length > 0;
     const act = e.state === "closed" ? "Connect" : "Disconnect";
     if (toggle.textContent !== act) toggle.textContent = act;
     toggle.setAttribute("aria-label", `${act} ${name}`);
@@ -153,6 +177,10 @@ function panel(user) {
     if (e.state !== "replaying") missed = 0;
   }
   client.on("state", tell);
+  client.on("ready", ready => {
+    if (!filled) fillIn(ready);
+    filled = true;
+  });
   client.on("msg", ({ seq }) => { $(root, ".where").textContent = `position ${seq}`; });
   client.on("gap", gap => notice(gapInWords(gap)));
   client.on("error", ({ error, message, skipped }) => {
@@ -179,7 +207,7 @@ const quote = text => /^[\w.:/=-]+$/.test(text) ? text : `'${text.replaceAll("'"
 
 function publishing() {
   const key = $(document, "meta[name=tidings-key]").content;
-  const form = $(document, "form"), result = $(document, "#result"), button = $(form, "button");
+  const form = $(document, "form"), result = $(document, "#result"), button = $(form, "button"), hint = $(form, "#not-json");
   const [to, kind, data] = ["#to", "#kind", "#data"].map(id => $(form, id));
   const rows = {};
   for (const name of ["curl", "nats pub", "tidings publish"]) {
@@ -228,7 +256,21 @@ function publishing() {
     result.classList.toggle("bad", bad);
   }
 
-  form.oninput = write;
+  // Text that starts as JSON does was probably meant to be some.
+  function check() {
+    let wrong = "";
+    try {
+      if (/^\s*["[{]/.test(data.value)) JSON.parse(data.value);
+    } catch (error) {
+      wrong = `This is not valid JSON, so it is published as text. ${error.message}`;
+    }
+    if (hint.textContent !== wrong) hint.textContent = wrong;
+  }
+
+  form.oninput = () => {
+    write();
+    check();
+  };
   form.onsubmit = async e => {
     e.preventDefault();
     button.disabled = true;
