@@ -178,9 +178,7 @@ func (c *coldRead) take(w *turn) (err error) {
 				break
 			}
 			p.after = m.Seq
-			if !m.marker {
-				p.msgs = append(p.msgs, m)
-			}
+			p.msgs = append(p.msgs, m)
 		}
 		p.done = p.done || b.err == nil && !b.more
 	}

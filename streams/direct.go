@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,10 +60,15 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 			return msgs, false, err
 		}
 		before, _ := serverNumber(msg.Header, jetstream.LastSequenceHeader)
-		if seq, ok := serverNumber(msg.Header, jetstream.SequenceHeader); ok {
+		switch s.kindOf(msg) {
+		case answerUnclear:
+			rest, err := s.readDelivered(ctx, subject, max(after, last), batch-len(msgs), bytes)
+			return append(msgs, rest...), true, err
+		case answerMessage:
 			if before != last {
 				return msgs, false, errHole
 			}
+			seq, _ := serverNumber(msg.Header, jetstream.SequenceHeader)
 			m, err := fromDirect(seq, msg)
 			if err != nil {
 				return msgs, false, err
@@ -89,13 +95,21 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 				s.pace.took(time.Since(first), len(msgs) == batch || size >= bytes)
 			}
 			return msgs, pending > 0, nil
-		case status == "404":
-			return nil, false, nil
-		case status == "503":
-			return nil, false, nats.ErrNoResponders
 		default:
-			return msgs, false, fmt.Errorf("status %s %s", status, msg.Header.Get("Description"))
+			return msgs, false, statusError(msg, "404")
 		}
+	}
+}
+
+// statusError is nil for the status that is expected, which is the server's.
+func statusError(msg *nats.Msg, expected string) error {
+	switch status := msg.Header.Get("Status"); status {
+	case expected:
+		return nil
+	case "503":
+		return nats.ErrNoResponders
+	default:
+		return fmt.Errorf("status %s %s", status, msg.Header.Get("Description"))
 	}
 }
 
@@ -111,70 +125,85 @@ func (s *Stream) vouch(ctx context.Context, subject string, after uint64, beside
 		return 0, false, fmt.Errorf("last messages: %w", err)
 	}
 	defer get.close()
-	for {
+	for messages, unclear := 0, 0; ; messages++ {
 		msg, err := get.next(ctx)
 		if err != nil {
 			return 0, false, fmt.Errorf("last messages: %w", explain(err))
 		}
-		if _, ok := serverNumber(msg.Header, jetstream.SequenceHeader); ok {
+		switch s.kindOf(msg) {
+		case answerMessage:
 			more = more || serverValue(msg.Header, jetstream.SubjectHeader) == subject
 			continue
+		case answerUnclear:
+			unclear++
+			continue
 		}
-		switch status := msg.Header.Get("Status"); status {
-		case "204":
-			upTo, ok := serverNumber(msg.Header, headerUpTo)
-			if pending, _ := serverNumber(msg.Header, headerPending); !ok || pending > 0 {
-				return 0, false, errNotProven
-			}
-			return upTo, more, nil
-		case "404":
+		if msg.Header.Get("Status") != "204" {
+			return 0, false, cmp.Or(statusError(msg, "404"), errNotProven)
+		}
+		upTo, ok := serverNumber(msg.Header, headerUpTo)
+		if pending, _ := serverNumber(msg.Header, headerPending); !ok || pending > 0 {
 			return 0, false, errNotProven
-		default:
-			return 0, false, fmt.Errorf("last messages: status %s %s", status, msg.Header.Get("Description"))
 		}
+		switch last, _ := serverNumber(msg.Header, jetstream.LastSequenceHeader); {
+		case messages > 1: // one of each subject
+			more = true
+		case unclear > 0:
+			m, found, err := s.resolve(ctx, ">", last)
+			if err != nil || !found {
+				return 0, false, cmp.Or(err, errNotProven)
+			}
+			more = m.Subject == subject
+		}
+		return upTo, more, nil
 	}
 }
 
-// directGet is a request whose answer is many messages.
-type directGet struct {
-	nc      *nats.Conn
-	sub     *nats.Subscription
-	answers chan *nats.Msg
-	broken  chan nats.Status
+// answers are the many messages of one answer.
+type answers struct {
+	nc     *nats.Conn
+	sub    *nats.Subscription
+	come   chan *nats.Msg
+	broken chan nats.Status
 }
 
-func (s *Stream) directGet(what map[string]any, batch int) (*directGet, error) {
+func (s *Stream) directGet(what map[string]any, batch int) (*answers, error) {
+	return s.askMany("$JS.API.DIRECT.GET."+s.name, what, batch)
+}
+
+// askMany makes a request whose answer is up to batch messages and one more.
+func (s *Stream) askMany(subject string, what any, batch int) (*answers, error) {
 	request, _ := json.Marshal(what)
-	d := &directGet{nc: s.nc, answers: make(chan *nats.Msg, batch+1)}
+	d := &answers{nc: s.nc, come: make(chan *nats.Msg, batch+1)}
 	inbox := s.nc.NewInbox()
 	var err error
-	if d.sub, err = s.nc.ChanSubscribe(inbox, d.answers); err != nil {
+	if d.sub, err = s.nc.ChanSubscribe(inbox, d.come); err != nil {
 		return nil, err
 	}
 	d.broken = s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED)
-	if err = s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.name, inbox, request); err != nil {
+	if err = s.nc.PublishRequest(subject, inbox, request); err != nil {
 		d.close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *directGet) close() {
+func (d *answers) close() {
 	_ = d.sub.Unsubscribe()
 	d.nc.RemoveStatusListener(d.broken)
 }
 
 // next waits for as long as there is a server at the other end, and a link on which something moves: of a large message nothing is
 // seen before all of it has come.
-func (d *directGet) next(ctx context.Context) (*nats.Msg, error) {
+func (d *answers) next(ctx context.Context) (*nats.Msg, error) {
 	select {
-	case msg := <-d.answers:
+	case msg := <-d.come:
 		return msg, nil
 	default:
 	}
 	for asked := false; ; asked = true {
 		select {
-		case msg := <-d.answers:
+		case msg := <-d.come:
 			return msg, nil
 		case <-d.broken:
 			return nil, errUnsound

@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // follow reads the stream with one consumer until something is odd about it, or the connection breaks: what was on its way is
@@ -165,13 +164,7 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 		return r, st.Last, nil
 	}
 	r.absent(st.Last, st.MaxMsgsPerSubject)
-	// One message alone: the last consumer may have ended for it. Without data and with a header "Status", nats.go takes it for
-	// a word of the server.
-	m, found, err := t.stream.leaderNext(ctx, ">", r.position())
-	if found {
-		t.add(r, &m)
-	}
-	return r, st.Last, err
+	return r, st.Last, nil
 }
 
 // settle moves the ring on where the stream's last messages are deleted: nothing will come for those sequences. It leaves it where
@@ -206,65 +199,9 @@ func (t *Tail) add(r *ring, m *Message) {
 		t.oddLog.Warn().Str("subject", m.Subject).Uint64("seq", m.Seq).
 			Msg("stored for nobody: encode names as the contract says, upper-case hex for all that must be encoded and nothing else")
 	}
-	if m.marker {
-		r.advance(m.Seq)
-		return
-	}
 	if r.append(m, t.cfg.Encode) {
 		t.look()
 	}
-}
-
-// consume starts a consumer behind what the ring has. It is cancelled with a cause when a message is missing, when the
-// consumer is gone and when NATS goes silent. Stop waits for the last message to be handled.
-func (t *Tail) consume(ctx context.Context, r *ring, cancel context.CancelCauseFunc) (stop func(), err error) {
-	consumer, err := t.stream.js.CreateConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
-		Name:              "tidings-" + nuid.Next(), // so that an operator knows whose it is
-		Description:       "Tidings gateway: reads the stream into memory",
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       r.position() + 1,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: 30 * time.Second,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("tail consumer: %w", explain(err))
-	}
-	// The stream may have been replaced since it was looked at; now it cannot be another than the consumer's.
-	if st, err := t.stream.State(ctx); err != nil || st.Epoch != r.epoch {
-		return nil, cmp.Or(err, errAnew)
-	}
-	var expect uint64 = 1
-	consuming, err := consumer.Consume(func(msg jetstream.Msg) {
-		meta, err := msg.Metadata()
-		if err != nil || meta.Sequence.Consumer != expect {
-			cancel(fmt.Errorf("%w: a message is missing", errAnew))
-			expect = 0 // nothing after it counts
-			return
-		}
-		expect++
-		m := newMessage(meta.Sequence.Stream, msg.Subject(), meta.Timestamp, msg.Headers(), msg.Data())
-		t.add(r, &m)
-	},
-		jetstream.PullMaxBytes(8<<20), jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(10*time.Second),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			cancel(fmt.Errorf("%w: %w", errAnew, err))
-		}))
-	if err != nil {
-		return nil, fmt.Errorf("tail consumer: %w", explain(err))
-	}
-	return func() {
-		closed := consuming.Closed() // asked for later, it would not wait for the message that is being handled
-		consuming.Stop()
-		<-closed
-		// Best effort: it would go by itself after its InactiveThreshold.
-		ctx, done := context.WithTimeout(context.Background(), time.Second)
-		defer done()
-		if t.stream.nc.IsConnected() {
-			_ = t.stream.js.DeleteConsumer(ctx, t.stream.name, consumer.CachedInfo().Name)
-		}
-	}, nil
 }
 
 // warming reports how far the Tail is filled, once a second, until it is.

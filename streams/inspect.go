@@ -121,7 +121,7 @@ func settings(cfg jetstream.StreamConfig) (all map[string]json.RawMessage) {
 
 func shown(name string, value json.RawMessage) string {
 	var d time.Duration
-	if (name == "max_age" || name == "duplicate_window") && json.Unmarshal(value, &d) == nil {
+	if slices.Contains([]string{"max_age", "duplicate_window", "subject_delete_marker_ttl"}, name) && json.Unmarshal(value, &d) == nil {
 		return d.String()
 	}
 	if len(value) == 0 {

@@ -19,8 +19,6 @@ const (
 	HeaderTraceparent = "traceparent" // W3C trace context
 )
 
-const headerMarker = "Nats-Marker-Reason" // on messages that the server made to mark a deletion
-
 // Message is a notification as the stream holds it.
 type Message struct {
 	Seq         uint64
@@ -32,7 +30,6 @@ type Message struct {
 	ContentType string
 	Data        []byte
 	header      nats.Header // for what is seldom asked
-	marker      bool        // the server made it, of a deletion
 }
 
 // Topic is the name of the topic that the message was published to; empty for a user's own.
@@ -45,14 +42,14 @@ func (m *Message) Topic() string {
 	return topic
 }
 
-// newMessage reads what the publisher put into headers.
+// newMessage reads what the publisher put into headers. Header is what nats.go makes of the publisher's block: nil, as if there were
+// none, for one that it cannot read.
 func newMessage(seq uint64, subject string, stored time.Time, header nats.Header, data []byte) Message {
 	m := Message{Seq: seq, Subject: subject, Time: stored, Data: data}
 	if len(header) == 0 {
 		return m
 	}
 	m.header = header
-	m.marker = len(data) == 0 && header.Get(headerMarker) != "" // which a publisher may have set
 	m.Kind = header.Get(HeaderKind)
 	m.ContentType = header.Get(HeaderContentType)
 	if m.ID = header.Get(HeaderID); m.ID == "" {

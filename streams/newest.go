@@ -2,7 +2,6 @@ package streams
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -38,9 +37,8 @@ func (s *Stream) Newest(ctx context.Context, subject string, before uint64, most
 		}
 		if found {
 			tries = 0
-			if next = m.Seq - 1; !m.marker {
-				page.Messages, size = append(page.Messages, m), size+len(m.Data)
-			}
+			next = m.Seq - 1
+			page.Messages, size = append(page.Messages, m), size+len(m.Data)
 			continue
 		}
 		// So says a server that is stopping, too, and a replica that has not got as far as next: one that answers has all up to there.
@@ -73,21 +71,41 @@ func (s *Stream) Newest(ctx context.Context, subject string, before uint64, most
 func (s *Stream) lastUpTo(ctx context.Context, subject string, seq uint64) (m Message, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	request, _ := json.Marshal(map[string]any{"multi_last": []string{subject}, "up_to_seq": seq})
-	var msg *nats.Msg
-	err = s.askAgain(ctx, func(ctx context.Context) error {
-		msg, err = s.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+s.name, request) // what ends the answer is dropped
+	err = s.askAgain(ctx, func(ctx context.Context) (err error) {
+		m, found, err = s.lastOf(ctx, subject, seq)
 		return err
 	})
 	if err != nil {
-		return Message{}, false, fmt.Errorf("last message: %w", explain(err))
+		err = fmt.Errorf("last message: %w", explain(err))
 	}
-	if at, ok := serverNumber(msg.Header, jetstream.SequenceHeader); ok {
+	return m, found, err
+}
+
+func (s *Stream) lastOf(ctx context.Context, subject string, seq uint64) (m Message, found bool, err error) {
+	get, err := s.directGet(map[string]any{"multi_last": []string{subject}, "up_to_seq": seq}, 1)
+	if err != nil {
+		return Message{}, false, err
+	}
+	defer get.close()
+	msg, err := get.next(ctx)
+	if err != nil {
+		return Message{}, false, err
+	}
+	switch s.kindOf(msg) {
+	case answerMessage:
+		at, _ := serverNumber(msg.Header, jetstream.SequenceHeader)
 		m, err = fromDirect(at, msg)
 		return m, err == nil, err
+	case answerStatus:
+		return Message{}, false, statusError(msg, "404")
 	}
-	if status := msg.Header.Get("Status"); status != "404" {
-		return Message{}, false, fmt.Errorf("last message: status %s %s", status, msg.Header.Get("Description"))
+	end, err := get.next(ctx)
+	if err != nil {
+		return Message{}, false, err
 	}
-	return Message{}, false, nil
+	at, ok := serverNumber(end.Header, jetstream.LastSequenceHeader)
+	if !ok {
+		return Message{}, false, errHole
+	}
+	return s.resolve(ctx, subject, at)
 }

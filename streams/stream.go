@@ -70,6 +70,7 @@ type Stream struct {
 	pace pace // of cold reads
 
 	generations generations
+	delivering  chan struct{} // has room for one: readDelivered
 }
 
 // State is what the stream was at one instant.
@@ -128,7 +129,7 @@ func newStream(nc *nats.Conn, cfg Config) (*Stream, error) {
 	if cfg.Name == "" {
 		cfg.Name = DefaultName
 	}
-	return &Stream{nc: nc, js: js, name: cfg.Name, cfg: cfg}, nil
+	return &Stream{nc: nc, js: js, name: cfg.Name, cfg: cfg, delivering: make(chan struct{}, 1)}, nil
 }
 
 // ensure makes the stream, or makes it fit.

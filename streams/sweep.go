@@ -237,9 +237,7 @@ func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 				break
 			}
 			at = m.Seq
-			if !m.marker {
-				t.handOut(m, members[m.Subject], left, give)
-			}
+			t.handOut(m, members[m.Subject], left, give)
 		}
 		if err == nil && !more {
 			at = end

@@ -28,7 +28,8 @@ type Tail struct {
 	stream *Stream
 	cfg    TailConfig
 	log    zerolog.Logger
-	oddLog zerolog.Logger // of what others did wrong: a line a minute
+	// Of what publishers do wrong, a line a minute each: names that are not encoded as they must be, and header blocks.
+	oddLog, headerLog zerolog.Logger
 
 	marks     chan chan<- markResult
 	kick      chan struct{} // look at the stream now
@@ -78,11 +79,15 @@ func NewTail(s *Stream, cfg TailConfig) *Tail {
 	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 256<<20)
 	cfg.Poll = cmp.Or(cfg.Poll, 2*time.Second)
 	return &Tail{
-		stream: s, cfg: cfg, log: cfg.Logger, oddLog: cfg.Logger.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
+		stream: s, cfg: cfg, log: cfg.Logger, oddLog: minutely(cfg.Logger), headerLog: minutely(cfg.Logger),
 		marks: make(chan chan<- markResult), kick: make(chan struct{}, 1), ready: make(chan struct{}),
 		deleted: make(chan struct{}, 1),
 		desk:    newDesk(),
 	}
+}
+
+func minutely(log zerolog.Logger) zerolog.Logger {
+	return log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 }
 
 // Ready is closed once the Tail holds what the stream held when Run began, as far as it fits.

@@ -1,0 +1,67 @@
+package streamstest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// Raw publishes over a connection of its own without a client library, so that a header block may be any bytes. The server must need no
+// credentials.
+type Raw struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// DialRaw connects to a server. Close the connection.
+func DialRaw(url string) (*Raw, error) {
+	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(url, "nats://"), 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	r := &Raw{conn: conn, in: bufio.NewReader(conn)}
+	_, err = io.WriteString(conn, "CONNECT {\"verbose\":false,\"headers\":true}\r\n")
+	if err == nil {
+		err = r.Flush()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close ends the connection.
+func (r *Raw) Close() { r.conn.Close() }
+
+// Publish sends a message. An empty block is a message without headers.
+func (r *Raw) Publish(subject, block, data string) error {
+	command := fmt.Sprintf("HPUB %s %d %d\r\n%s%s\r\n", subject, len(block), len(block)+len(data), block, data)
+	if block == "" {
+		command = fmt.Sprintf("PUB %s %d\r\n%s\r\n", subject, len(data), data)
+	}
+	_, err := io.WriteString(r.conn, command)
+	return err
+}
+
+// Flush waits until the server has read what was sent. The error says what it refused, if anything.
+func (r *Raw) Flush() error {
+	_ = r.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(r.conn, "PING\r\n"); err != nil {
+		return err
+	}
+	for {
+		line, err := r.in.ReadString('\n')
+		switch {
+		case err != nil:
+			return err
+		case strings.HasPrefix(line, "PONG"):
+			return nil
+		case strings.HasPrefix(line, "-ERR"):
+			return fmt.Errorf("the server says %s", strings.TrimSpace(line))
+		}
+	}
+}
