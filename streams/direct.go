@@ -62,6 +62,7 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 		before, _ := serverNumber(msg.Header, jetstream.LastSequenceHeader)
 		switch s.kindOf(msg) {
 		case answerUnclear:
+			get.close() // the rest of it is of no use
 			rest, err := s.readDelivered(ctx, subject, max(after, last), batch-len(msgs), bytes)
 			return append(msgs, rest...), true, err
 		case answerMessage:

@@ -118,7 +118,7 @@ func (r *readers) follow(ctx context.Context, tail *Tail, subject string, after 
 		r.Fatal(err)
 	}
 	defer reader.Close()
-	entries, err := reader.Read(ctx, nil, 10_000)
+	entries, err := reader.Read(ctx, nil, 100_000)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func (r *readers) scan(ctx context.Context, subject string, after uint64) (frame
 	r.Helper()
 	ring := r.cold.current()
 	for end := ring.readable(); after < end; {
-		w := &turn{epoch: ring.epoch, subjects: []string{subject}, after: []uint64{after}, from: after, upTo: end, most: 10_000, given: make(chan struct{})}
+		w := &turn{epoch: ring.epoch, subjects: []string{subject}, after: []uint64{after}, from: after, upTo: end, most: 100_000, given: make(chan struct{})}
 		r.cold.sweep(ctx, ring, []*turn{w})
 		if w.err != nil {
 			r.Fatal(w.err)
@@ -147,7 +147,7 @@ func (r *readers) scan(ctx context.Context, subject string, after uint64) (frame
 
 func (r *readers) list(ctx context.Context, subject string, after uint64) (frames []string) {
 	r.Helper()
-	page, err := r.stream.Newest(ctx, subject, 0, 10_000, 1<<30)
+	page, err := r.stream.Newest(ctx, subject, 0, 100_000, 1<<30)
 	if err != nil {
 		r.Fatal(err)
 	}

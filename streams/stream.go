@@ -43,6 +43,10 @@ const (
 	DefaultMaxConsumers      = 1_000_000
 )
 
+// LargestNotification is the most that Config.MaxNotification can be, in bytes: nats-server (2.15.2) stores no message in a file that has
+// more than 32 MiB with its headers and subject, whatever its max_payload.
+const LargestNotification = 32<<20 - 64<<10
+
 // headerRoom is what MaxMsgSize of the stream allows for headers, in bytes.
 const headerRoom = 8 << 10
 
@@ -121,6 +125,9 @@ func newStream(nc *nats.Conn, cfg Config) (*Stream, error) {
 	if have := nc.ConnectedServerVersion(); have != "" && older(have, minServer) {
 		return nil, fmt.Errorf("%w: %s runs %s, Tidings needs %s or later (upgrade nats-server, or use --data for the embedded one)",
 			ErrOldServer, nc.ConnectedUrlRedacted(), have, minServer)
+	}
+	if cfg.MaxNotification > LargestNotification {
+		return nil, fmt.Errorf("notifications of %d bytes: NATS stores at most %d (lower MaxNotification)", cfg.MaxNotification, LargestNotification)
 	}
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(requestTimeout))
 	if err != nil {

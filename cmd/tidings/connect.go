@@ -147,6 +147,9 @@ func natsOptions(name string, log zerolog.Logger) []nats.Option {
 		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2), // or a link that died without a word stays for 6 minutes
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info().Str("url", redacted(nc.ConnectedUrl())).Msg("NATS is back") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrBadHeaderMsg) {
+				return // once for each such message: the Tail names the publisher, once a minute
+			}
 			log.Error().Err(err).Msg("NATS") // such as a permission that is missing
 		}),
 	}

@@ -138,8 +138,9 @@ func (o *gatewayOptions) check() error {
 	if o.authTimeout > 30*time.Second { // for longer a disconnect that comes meanwhile is not remembered
 		return fmt.Errorf("--auth-timeout %s: at most 30s", o.authTimeout)
 	}
-	if o.stream.cfg.MaxNotification > maxNotification {
-		return fmt.Errorf("--max-notification %d: NATS carries at most %d", o.stream.cfg.MaxNotification, maxNotification)
+	if o.stream.cfg.MaxNotification > streams.LargestNotification {
+		return fmt.Errorf("--max-notification %d: NATS stores at most %d bytes (publish a reference to larger data)",
+			o.stream.cfg.MaxNotification, streams.LargestNotification)
 	}
 	if o.dev {
 		for _, f := range [][2]string{{"listen", o.listen}, {"nats-host", o.natsHost}} {
@@ -160,11 +161,8 @@ func (o *gatewayOptions) check() error {
 	return errors.Join(o.tls.check(o.listen), o.checkEmbedded(), o.limits.check(), delivery.CheckOrigins(o.origins))
 }
 
-// A message is the data and its headers. nats-server takes 64 MiB at most, and 1 MiB by default.
-const (
-	roomForHeaders  = 64 << 10
-	maxNotification = 64<<20 - roomForHeaders
-)
+// A message is the data and its headers. nats-server carries 1 MiB by default.
+const roomForHeaders = 64 << 10
 
 // openingBeside is how long a client may wait from its token to ready, beside --auth-timeout: for its turn to be asked about, and for NATS. With
 // the default of that it is a second less than the silence which our clients bear.
