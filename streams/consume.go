@@ -80,8 +80,8 @@ func (s *Stream) nextSubject(consumer string) string {
 }
 
 // consume starts a consumer behind what the ring has. It is cancelled with a cause when a message is missing, when the
-// consumer is gone and when NATS goes silent. Stop waits for the last message to be handled.
-func (t *Tail) consume(ctx context.Context, r *ring, cancel context.CancelCauseFunc) (stop func(), err error) {
+// consumer is gone and when NATS goes silent. Stop it.
+func (t *Tail) consume(ctx context.Context, r *ring, cancel context.CancelCauseFunc) (*consuming, error) {
 	s := t.stream
 	name, remove, err := s.createConsumer(ctx, "Tidings gateway: reads the stream into memory", ">", r.position(), 30*time.Second)
 	if err != nil {
@@ -93,7 +93,7 @@ func (t *Tail) consume(ctx context.Context, r *ring, cancel context.CancelCauseF
 		return nil, cmp.Or(err, errAnew)
 	}
 	c := &consuming{
-		tail: t, ring: r, cancel: cancel,
+		tail: t, ring: r, cancel: cancel, name: name, remove: remove,
 		pull:    pull{nc: s.nc, subject: s.nextSubject(name), inbox: s.nc.NewInbox(), window: pullBytes},
 		silence: 2*pullHeartbeat + time.Duration(s.nc.MaxPayload())*time.Second/pullLinkRate,
 	}
@@ -101,10 +101,7 @@ func (t *Tail) consume(ctx context.Context, r *ring, cancel context.CancelCauseF
 		remove()
 		return nil, fmt.Errorf("tail consumer: %w", err)
 	}
-	return func() {
-		c.stop()
-		remove() // best effort
-	}, nil
+	return c, nil
 }
 
 // consuming is what a consumer sends to a Tail.
@@ -112,6 +109,8 @@ type consuming struct {
 	tail    *Tail
 	ring    *ring
 	cancel  context.CancelCauseFunc
+	name    string // of the consumer
+	remove  func() // deletes it
 	sub     *nats.Subscription
 	silence time.Duration // without a message or a heartbeat
 
@@ -139,8 +138,23 @@ func (c *consuming) start() (err error) {
 // stop waits for the message that is being handled.
 func (c *consuming) stop() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.end()
+	c.mu.Unlock()
+	c.remove() // best effort
+}
+
+// more asks the consumer whether it has messages that did not come yet.
+func (c *consuming) more(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	consumer, err := c.tail.stream.js.Consumer(ctx, c.tail.stream.name, c.name)
+	if err != nil {
+		return false, fmt.Errorf("tail consumer: %w", explain(err))
+	}
+	info := consumer.CachedInfo()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return info.NumPending > 0 || info.Delivered.Consumer > c.last, nil
 }
 
 func (c *consuming) end() {

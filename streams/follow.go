@@ -52,19 +52,19 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 	}
 	defer t.watchRemovals(ctx, r)()
 	warm := warming{t: t, ring: r, from: r.position(), to: last}
-	stop, err := t.consume(ctx, r, cancel)
+	c, err := t.consume(ctx, r, cancel)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer c.stop()
 	t.refused.Store(nil)
-	if _, err := t.settle(ctx, r, last); err != nil {
+	if _, err := t.settle(ctx, c, last); err != nil {
 		return err
 	}
 	poll := time.NewTicker(t.cfg.Poll)
 	defer poll.Stop()
-	seen, moved := r.position(), time.Now()
-	var soon <-chan time.Time // looks that are asked for at about the same time are one
+	seen, told, moved := r.position(), last, time.Now() // at the last look, and when the Tail last moved
+	var soon <-chan time.Time                           // looks that are asked for at about the same time are one
 	progress := time.NewTicker(100 * time.Millisecond)
 	defer progress.Stop()
 	for {
@@ -98,20 +98,25 @@ func (t *Tail) consumeAll(ctx context.Context, cancel context.CancelCauseFunc) e
 		t.saw()
 		r.bound(st.Last, holes)
 		at := r.position()
-		if at > seen || at >= st.Last {
+		fresh := at > seen || st.Last > told
+		if told = st.Last; at > seen || at >= st.Last {
 			seen, moved = at, time.Now()
 		}
-		if at >= st.Last {
+		switch {
+		case at >= st.Last:
+			continue
+		case fresh: // the rest is on its way, it seems
+			soon = time.After(lookWithin)
 			continue
 		}
-		disputed, err := t.settle(ctx, r, st.Last)
+		disputed, err := t.settle(ctx, c, st.Last)
 		switch {
 		case err != nil:
 			return err
 		case disputed:
 			moved = time.Now() // nothing may be all there is
-		case time.Since(moved) > stuckAfter:
-			return fmt.Errorf("%w: nothing came for %s", errAnew, stuckAfter)
+		case time.Since(moved) > max(stuckAfter, c.silence):
+			return fmt.Errorf("%w: nothing came for %s", errAnew, time.Since(moved).Round(time.Millisecond))
 		}
 	}
 }
@@ -168,18 +173,22 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 }
 
 // settle moves the ring on where the stream's last messages are deleted: nothing will come for those sequences. It leaves it where
-// that is disputed.
-func (t *Tail) settle(ctx context.Context, r *ring, last uint64) (disputed bool, err error) {
+// that is disputed. The consumer is asked first: the stream's answer would hold the whole of the next message.
+func (t *Tail) settle(ctx context.Context, c *consuming, last uint64) (disputed bool, err error) {
+	r := c.ring
 	through := r.position()
 	if through >= last {
 		return false, nil
+	}
+	if more, err := c.more(ctx); err != nil || more {
+		return false, err // it will bring it
 	}
 	_, found, err := t.stream.leaderNextSure(ctx, ">", through)
 	switch {
 	case errors.Is(err, errDisputed):
 		return true, nil
 	case err != nil || found:
-		return false, err // the consumer will bring it, and where it lies past last, it is seen that something is missing before it
+		return false, err // the consumer has yet to see it; where it lies past last, it is seen that something is missing before it
 	}
 	// A server that is stopping finds nothing either: believe it only if the stream still answers.
 	again, err := t.stream.State(ctx)
