@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 
@@ -35,10 +36,20 @@ func explainTLS(ctx context.Context, dialer *websocket.Dialer, address string, r
 		return fmt.Errorf("%w: %w (%s)", ErrCertificate, err, certificateHint(err))
 	case errors.As(err, &noTLS):
 		return fmt.Errorf("%w: the port does not speak TLS (use ws://%s, or the port that does)", ErrScheme, u.Host)
-	case u.Scheme == "ws" && first && (response == nil || response.StatusCode == http.StatusBadRequest) && speaksTLS(ctx, dialer, u):
+	case u.Scheme == "ws" && first && mayBeTLS(response, err) && speaksTLS(ctx, dialer, u):
 		return fmt.Errorf("%w: the port speaks TLS (use wss://%s)", ErrScheme, u.Host)
 	}
 	return nil
+}
+
+// mayBeTLS reports whether a dial over ws:// failed as it does at a port with TLS: the server said 400, sent what is no HTTP, or hung up.
+func mayBeTLS(response *http.Response, err error) bool {
+	if response != nil {
+		return response.StatusCode == http.StatusBadRequest
+	}
+	var op *net.OpError
+	var network net.Error
+	return !(errors.As(err, &op) && op.Op == "dial") && !(errors.As(err, &network) && network.Timeout())
 }
 
 func certificateHint(err error) string {

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -122,5 +123,23 @@ func TestCertificateThatExpiresLater(t *testing.T) {
 	s.accept().admit(ready(0))
 	if err := r.stop(); err != nil {
 		t.Errorf("Run = %v", err)
+	}
+}
+
+// TestServerAwayIsAskedOnce: a port where nobody listens is not tried a second time, with TLS.
+func TestServerAwayIsAskedOnce(t *testing.T) {
+	s := newServer(t)
+	s.Close()
+	var dials atomic.Int32
+	r := start(s, func(cfg *client.Config) {
+		cfg.Dialer = &websocket.Dialer{NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials.Add(1)
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}}
+		cfg.MinBackoff, cfg.MaxBackoff = time.Hour, time.Hour
+	})
+	r.want("connecting", "waiting")
+	if n := dials.Load(); n != 1 {
+		t.Errorf("%d dials", n)
 	}
 }
