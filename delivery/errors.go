@@ -85,7 +85,7 @@ func closingFor(err error) *closing {
 	return comeAgain(wire.CloseInternal, "internal error", 2*time.Second)
 }
 
-// unavailable says whether an error is of NATS being away, slow, or without a leader.
+// unavailable says whether an error is of NATS being away, slow, without a leader, or in another state that passes.
 func unavailable(err error) bool {
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionClosed,
@@ -95,7 +95,7 @@ func unavailable(err error) bool {
 			return true
 		}
 	}
-	return streams.Offline(err)
+	return streams.Passing(err)
 }
 
 var (

@@ -3,15 +3,19 @@ package delivery_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidings-io/tidings/delivery"
 	"github.com/tidings-io/tidings/delivery/client"
 	"github.com/tidings-io/tidings/delivery/wire"
+	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
@@ -175,4 +179,28 @@ func TestTheGoClientMissesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	n.committed(t, cursorOf("alice"), want[len(want)-1], 0)
+}
+
+// Between the deletion of a stream and the moment when a gateway makes it again, clients and requests are told to try again. Here another
+// stream, which takes its subjects, keeps the gateway from that.
+func TestADeletedStreamIsUnavailable(t *testing.T) {
+	t.Parallel()
+	n := newTown(t, withKeys(apiKey))
+	streamstest.Eventually(t, patience, func() error {
+		_ = n.js.DeleteStream(t.Context(), streams.DefaultName)
+		_, err := n.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"notify.>"}})
+		return err
+	})
+	for _, frame := range []wire.Auth{{Token: "alice"}, {Token: "bob", Device: "phone"}} {
+		p := n.dial(t)
+		expect[wire.Hello](p)
+		p.send(frame)
+		if goaway := p.closed(wire.CloseUnavailable); goaway.RetryAfter == 0 {
+			t.Error("no retry_after")
+		}
+	}
+	n.call(t, http.MethodGet, "/v1/users/alice/notifications", "").is(http.StatusServiceUnavailable)
+	n.call(t, http.MethodGet, "/v1/users/alice", "").is(http.StatusServiceUnavailable)
+	n.call(t, http.MethodGet, delivery.EventsPath, "", "Authorization", "Bearer alice").is(http.StatusServiceUnavailable)
+	n.call(t, http.MethodPost, "/v1/ack", `{"epoch":"x","seq":1}`, "Authorization", "Bearer alice").is(http.StatusServiceUnavailable)
 }

@@ -44,6 +44,19 @@ func Offline(err error) bool {
 	return errors.As(err, &api) && api.Code == 503 || has(err, codeStreamOffline, codeConsumerOffline)
 }
 
+// Passing reports whether err is of a state that passes by itself: JetStream cannot serve the stream now, it was just deleted and a gateway
+// makes it again, or what it answered could not be proven, as while servers and leaders change.
+func Passing(err error) bool {
+	for _, passing := range []error{
+		errNotProven, errDisputed, errHole, errNotWarm, errNotSeen, errAnew, errNoCursor, jetstream.ErrStreamNotFound,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return Offline(err)
+}
+
 // Refusal says in a few words what JetStream refuses until somebody changes its settings or makes room, so that to try again at once is
 // in vain. It is empty for any other error.
 func Refusal(err error) string {

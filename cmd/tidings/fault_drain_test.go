@@ -103,6 +103,26 @@ func TestGatewayDrainsAtAPace(t *testing.T) {
 	}
 }
 
+// A client that does not answer its close frame, as one whose machine sleeps, is no reason to end with an error, however short --drain is.
+func TestGatewayEndsBesideAClientThatDoesNot(t *testing.T) {
+	t.Parallel()
+	for _, drain := range []string{"1s", "100ms"} {
+		t.Run(drain, func(t *testing.T) {
+			t.Parallel()
+			g := runGateway(t, "--dev", "--data", t.TempDir(), "--nats-port", "0", "--auth-within", "10m", "--drain", drain)
+			ws, _, err := websocket.DefaultDialer.DialContext(t.Context(), g.url()+wire.Path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ws.Close() // which has read nothing
+			g.signal(syscall.SIGTERM)
+			if code := g.ends(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
 // The second signal ends what the first would have taken longer for, in the same order: positions are committed.
 func TestGatewayHurries(t *testing.T) {
 	streamstest.BesideOthers(t)

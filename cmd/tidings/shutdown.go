@@ -58,7 +58,8 @@ func (h *hurry) within(patient, hurried time.Duration) (ctx context.Context, can
 	}
 }
 
-// goodbyes is how long clients have to take theirs, and requests to be answered, when somebody is in a hurry.
+// goodbyes is how long clients have at least to take theirs, and requests to be answered: a session waits for a second for a client that does
+// not answer its close frame.
 const goodbyes = 2 * time.Second
 
 // hurried is how long positions may take to be committed then.
@@ -73,12 +74,13 @@ func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, curso
 		case <-hurry.Done():
 		}
 	}
-	draining, cancel := hurry.within(o.drain, goodbyes)
+	patient := max(o.drain, goodbyes)
+	draining, cancel := hurry.within(patient, goodbyes)
 	defer cancel()
 	left := gateway.Drain(draining, hurry.Done()) // sessions end while their goodbyes can still be sent
 	_ = front.Shutdown(draining)
 	err := parts() // nothing moves a cursor any more …
-	committing, cancel := hurry.within(o.drain, hurried)
+	committing, cancel := hurry.within(patient, hurried)
 	defer cancel()
 	if flushed := cursors.Flush(committing); flushed != nil { // … and now they are committed
 		flushed = fmt.Errorf("not all positions were committed, clients will see repeats: %w", flushed)
