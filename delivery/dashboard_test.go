@@ -121,6 +121,7 @@ func TestDashboardAndAlertsNameWhatIsThere(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, streamstest.Run(t).URL(), func(c *nodeConfig) {
 		c.delivery.CertificateExpires, c.delivery.ReloadFailures = time.Now, func() uint64 { return 0 }
+		c.delivery.DiskFull = func() bool { return false }
 		c.delivery.Listener = delivery.NewListener(nil, delivery.Limits{}, 0, zerolog.Nop())
 	})
 	text := exposition(t, n.gateway)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,31 +13,12 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// disk is a small file system of its own, which a test may fill. It needs root: in CI, which has it, nothing is skipped.
-func disk(t *testing.T, bytes int) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", bytes))
-	if errors.Is(err, syscall.EPERM) && os.Getenv("CI") != "true" {
-		t.Skip("only root may mount a small file system to fill: ", err)
-	}
-	if err != nil {
-		t.Fatal("mount: ", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error("unmount: ", err)
-		}
-	})
-	return dir
-}
-
 // A disk that is full refuses publishers, and costs those who are connected nothing. nats-server 2.15 gives a file up that it could
 // not write: it must be started again once there is space. Then all goes on, and nothing that was acknowledged is lost.
 func TestADiskThatIsFull(t *testing.T) {
 	t.Parallel()
-	dir := disk(t, 24<<20)
-	server := streamstest.RunProcess(t, streamstest.WithDir(filepath.Join(dir, "store")), streamstest.WithMaxStore(1<<30))
+	disk := streamstest.NewDisk(t, 24<<20)
+	server := streamstest.RunProcess(t, streamstest.WithDir(filepath.Join(disk.Dir, "store")), streamstest.WithMaxStore(1<<30))
 	s := newSiege(t, server.URL())
 	n := s.gateway(t, server.URL())
 	users := names("user-", 3)
@@ -51,8 +30,7 @@ func TestADiskThatIsFull(t *testing.T) {
 	s.publishing(t, 2, 5*time.Millisecond, users, []string{"all"})
 	s.goesOn(t, 50)
 
-	ballast := filepath.Join(dir, "ballast")
-	fill(t, ballast)
+	disk.Fill(0)
 	refused := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
@@ -77,9 +55,7 @@ func TestADiskThatIsFull(t *testing.T) {
 		}
 		return nil
 	})
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	disk.Empty()
 	if refused() != nil { // no write had failed yet, on a machine that is slow
 		t.Log("space alone was enough")
 	}
@@ -92,21 +68,4 @@ func TestADiskThatIsFull(t *testing.T) {
 		t.Errorf("publishing did not go on: %s", end)
 	}
 	s.acknowledged(t, by)
-}
-
-// fill writes until the disk is full.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for block := make([]byte, 4<<10); ; {
-		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
-			return
-		} else if err != nil {
-			t.Fatal(err)
-		}
-	}
 }

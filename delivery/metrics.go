@@ -168,6 +168,9 @@ func (m *metrics) watch(g *Gateway) {
 			Namespace: metricsPrefix, Name: "reload_failures_total", Help: "Times that a changed certificate or file of keys could not be used.",
 		}, func() float64 { return float64(failures()) })
 	}
+	if full := g.cfg.DiskFull; full != nil {
+		read("disk_full", "1 while publishing is refused because the disk of the embedded NATS server is full.", func() float64 { return oneIf(full()) })
+	}
 	if tail := g.cfg.Tail; tail != nil {
 		tail.ObserveColdReads(m.coldRead)
 		read("tail_messages", "Messages in memory.", func() float64 { return float64(tail.Stats().Messages) })

@@ -13,6 +13,7 @@ const (
 	codeNoPeers         jetstream.ErrorCode = 10005 // JSClusterNoPeersErrF: not enough nodes for the replicas, until others have started
 	codeNoCluster       jetstream.ErrorCode = 10008 // JSClusterNotAvailErr: no leader
 	codeAccountFull     jetstream.ErrorCode = 10002 // JSAccountResourcesExceededErr
+	codeConsumerFailed  jetstream.ErrorCode = 10012 // JSConsumerCreateErrF
 	codeServerFull      jetstream.ErrorCode = 10023 // JSInsufficientResourcesErr
 	codeNoConsumers     jetstream.ErrorCode = 10026 // JSMaximumConsumersLimitErr
 	codeNoStorage       jetstream.ErrorCode = 10047 // JSStorageResourcesExceededErr
@@ -78,6 +79,10 @@ func refusal(err error) (what, todo string) {
 			"raise max_consumers of the NATS account and of the stream; tidings doctor says which holds"
 	case codeAccountFull, codeServerFull, codeNoStorage:
 		return "NATS has no room for more", "raise max_store of the server or max_disk of the account, or remove what is not needed"
+	case codeConsumerFailed:
+		if strings.HasPrefix(api.Description, "error creating store") { // the file system refused it
+			return "NATS cannot store the position of a new user", "make room on its disk; the log of the server says more"
+		}
 	case codeStoreFailed:
 		if strings.HasPrefix(api.Description, "maximum ") { // maximum messages exceeded, and the like
 			return "the stream is full and refuses what is new", "a gateway that runs sets it to drop what is old; or raise its limits with nats stream edit"

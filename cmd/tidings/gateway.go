@@ -79,11 +79,11 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	}
 	defer admin.close() // last of all
 
-	nc, stopNATS, failed, err := o.startNATS(ctx, log)
+	nc, embedded, err := o.startNATS(ctx, log)
 	if err != nil {
 		return unlessTold(ctx, err)
 	}
-	defer func() { err = errors.Join(err, stopNATS()) }()
+	defer func() { err = errors.Join(err, embedded.stop()) }()
 
 	stream, err := o.openStream(ctx, nc, log)
 	if err != nil {
@@ -98,7 +98,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
 		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, DemoKey: demoKey, Limits: limits, Listener: listener,
 		AuthWithin: o.authWithin, OpenWithin: o.authTimeout + openingBeside, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
-		CertificateExpires: shown.expires(), ReloadFailures: reload.failed.Load,
+		CertificateExpires: shown.expires(), ReloadFailures: reload.failed.Load, DiskFull: embedded.full,
 	})
 	keys.tell(gateway.SetKeys)
 
@@ -140,7 +140,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 			ended = true
 		case <-tailLife.Done():
 			ended = true
-		case err = <-failed:
+		case err = <-embedded.failed:
 			ended = true
 		case <-front.ended:
 			err, ended = front.err, true

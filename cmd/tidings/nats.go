@@ -44,13 +44,20 @@ func (o *gatewayOptions) natsURL(nc *nats.Conn) string {
 	return redacted(nc.ConnectedUrl())
 }
 
+// embeddedNATS is what the gateway has to do with a server in this process. Without one, stop closes the connection.
+type embeddedNATS struct {
+	stop   func() error
+	failed <-chan error // nil without
+	full   func() bool  // nil without
+}
+
 // startNATS connects to the server named by --nats, once it is there, or starts one in this process.
-func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc *nats.Conn, stop func() error, failed <-chan error, err error) {
+func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc *nats.Conn, e embeddedNATS, err error) {
 	if o.nats.url != "" {
 		if nc, err = o.nats.await(ctx, "tidings gateway", log); err != nil {
-			return nil, nil, nil, err
+			return nil, e, err
 		}
-		return nc, func() error { nc.Close(); return nil }, nil, nil
+		return nc, embeddedNATS{stop: func() error { nc.Close(); return nil }}, nil
 	}
 	if o.natsPort != 0 && !isLoopback(o.natsHost) { // checkEmbedded has seen that it demands credentials
 		log.Warn().Str("nats-host", o.natsHost).Msg("the embedded NATS server speaks no TLS: credentials and notifications can be read on the network. " +
@@ -62,13 +69,13 @@ func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc 
 		MaxPayload: o.maxPayload(), Logger: log,
 	})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, e, err
 	}
 	nc, err = server.Connect(natsOptions("tidings gateway", log)...)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, server.Stop())
+		return nil, e, errors.Join(err, server.Stop())
 	}
-	stop = func() error {
+	stop := func() error {
 		nc.Close()
 		err := server.Stop()
 		if errors.Is(err, embedded.ErrStopping) { // by design, with 1,000 durables and more: what matters is on disk by now
@@ -77,5 +84,5 @@ func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc 
 		}
 		return err
 	}
-	return nc, stop, server.Failed(), nil
+	return nc, embeddedNATS{stop, server.Failed(), server.Full}, nil
 }

@@ -107,6 +107,10 @@ func (c Config) startTimeout(held holding) time.Duration {
 	return min(time.Duration(seconds)*time.Second, 30*time.Minute)
 }
 
+// noLimit is the server's own limit of bytes on disk, which cannot be lowered while it runs and must be more than all limits of the account,
+// and all that streams reserve by max_bytes, together. That of the account counts.
+const noLimit int64 = 1 << 62
+
 // maxStore counts what the store already holds as available: it is free space only that shrinks as the store grows.
 // 0 leaves the choice to the server.
 func (c Config) maxStore(held holding, free, total uint64) int64 {
@@ -116,7 +120,7 @@ func (c Config) maxStore(held holding, free, total uint64) int64 {
 	return max(held.bytes+int64(free-min(reserve(total), free/2)), 1<<20)
 }
 
-// options of the server. Whatever is not named here has the server's default: no monitoring port, no TLS, no cluster,
+// options of the server, whose own limit of bytes on disk is maxStore; 0: it chooses. Whatever is not named here has the server's default: no monitoring port, no TLS, no cluster,
 // one account, no files outside StoreDir.
 func (c Config) options(maxStore int64) *server.Options {
 	o := &server.Options{

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -30,15 +31,18 @@ type Server struct {
 	// Static after Start.
 	cfg  Config
 	log  zerolog.Logger
-	srv  *server.Server
 	lock *flock.Flock
 	url  string
 
-	started chan struct{} // closed when the server's own start has returned, well or not
-	failed  chan error    // holds the first fatal error
+	srv     atomic.Pointer[server.Server] // another one after a restart
+	started chan struct{}                 // closed when its own start has returned, well or not
+	failed  chan error                    // holds the first fatal error
+	full    atomic.Bool                   // publishing is refused
 
 	watch     sync.WaitGroup
 	stopWatch context.CancelFunc
+	allowed   int64     // bytes on disk for all streams; of the watch, as is
+	restartAt time.Time // when the server may be restarted next
 
 	stopping sync.Once
 	down     chan struct{} // closed when the server is down and the lock released
@@ -62,17 +66,18 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, held, err := newServer(cfg, lock)
-	if err != nil {
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1), stopWatch: func() {}, down: make(chan struct{}), allowed: noLimit,
+	}
+	began := time.Now()
+	held, err := s.boot(ctx)
+	if err != nil && s.server() == nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
-
-	began := time.Now()
-	go func() {
-		s.srv.Start()
-		close(s.started)
-	}()
-	if err := s.awaitReady(ctx, held, 5*time.Second); err != nil {
+	if err == nil {
+		err = s.checkDisk(ctx, false)
+	}
+	if err != nil {
 		if stopErr := s.Stop(); stopErr != nil {
 			s.log.Warn().Err(stopErr).Msg("the NATS server that failed to start")
 		} else if taken := checkPort(cfg); taken != nil && ctx.Err() == nil {
@@ -81,45 +86,48 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if !cfg.InProcess {
-		s.url = clientURL(cfg.Host, s.srv.Addr().(*net.TCPAddr).Port)
+		s.cfg.Port = s.server().Addr().(*net.TCPAddr).Port
+		s.url = clientURL(cfg.Host, s.cfg.Port)
 	}
 
 	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopWatch = cancel
 	s.watch.Go(func() { s.watchHealth(watchCtx, time.Second) })
 
-	s.log.Info().Str("url", s.url).Str("dir", cfg.Dir).Dur("took_ms", time.Since(began)).
+	s.log.Info().Str("url", s.url).Str("dir", cfg.Dir).Dur("took", time.Since(began)).
 		Int("durables", held.durables).Int64("bytes", held.bytes).Msg("JetStream is ready")
 	return s, nil
 }
 
-// newServer builds the server without starting anything.
-func newServer(cfg Config, lock *flock.Flock) (*Server, holding, error) {
-	held := survey(cfg.Dir)
-	if err := checkPort(cfg); err != nil {
-		return nil, held, err
+// boot makes a server and waits until it has started. Where that fails, the server is still to be shut down if there is one.
+func (s *Server) boot(ctx context.Context) (holding, error) {
+	held := survey(s.cfg.Dir)
+	if err := checkPort(s.cfg); err != nil {
+		return held, err
 	}
-	free, total, err := diskSpace(cfg.Dir)
+	maxStore := noLimit
+	if _, _, err := diskSpace(s.cfg.Dir); err != nil && s.cfg.MaxStore == 0 {
+		maxStore = 0
+		s.log.Warn().Err(err).Str("dir", s.cfg.Dir).Msg("free disk space unknown, the NATS server chooses its limit")
+	}
+	srv, err := server.NewServer(s.cfg.options(maxStore))
 	if err != nil {
-		cfg.Logger.Warn().Err(err).Str("dir", cfg.Dir).Msg("free disk space unknown, the NATS server chooses its limit")
+		return held, fmt.Errorf("configure NATS server: %w", err)
 	}
-	s := &Server{
-		cfg:       cfg,
-		log:       cfg.Logger,
-		lock:      lock,
-		started:   make(chan struct{}),
-		failed:    make(chan error, 1),
-		stopWatch: func() {},
-		down:      make(chan struct{}),
-	}
-	s.srv, err = server.NewServer(cfg.options(cfg.maxStore(held, free, total)))
-	if err != nil {
-		return nil, held, fmt.Errorf("configure NATS server: %w", err)
-	}
-	trace := cfg.Logger.GetLevel() == zerolog.TraceLevel
-	s.srv.SetLoggerV2(&logger{log: cfg.Logger, fail: s.fail}, trace, false, false)
-	return s, held, nil
+	trace := s.log.GetLevel() == zerolog.TraceLevel
+	srv.SetLoggerV2(&logger{log: s.log, fail: s.fail}, trace, false, false)
+	started := make(chan struct{})
+	s.started = started
+	s.srv.Store(srv)
+	go func() {
+		srv.Start()
+		close(started)
+	}()
+	return held, s.awaitReady(ctx, held, 5*time.Second)
 }
+
+// server is the one that runs; nil before the first.
+func (s *Server) server() *server.Server { return s.srv.Load() }
 
 // ClientURL is where clients of this machine reach the server; empty: nowhere.
 func (s *Server) ClientURL() string { return s.url }
@@ -135,7 +143,7 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 		opts = append(opts, nats.Token(s.cfg.Token))
 	}
 	if s.cfg.InProcess {
-		opts = append(opts, nats.InProcessServer(s.srv))
+		opts = append(opts, nats.InProcessServer(inProcess{s}))
 	}
 	nc, err := nats.Connect(s.url, opts...)
 	if err != nil {
@@ -143,6 +151,12 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	}
 	return nc, nil
 }
+
+// inProcess connects to the server that runs now.
+type inProcess struct{ *Server }
+
+// InProcessConn is for nats.InProcessServer.
+func (p inProcess) InProcessConn() (net.Conn, error) { return p.server().InProcessConn() }
 
 // Failed delivers the first error after which the server is of no use any more, such as a disk that refuses writes. One
 // receiver gets it; the channel is never closed. Stop is still to be called.

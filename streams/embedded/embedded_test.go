@@ -63,8 +63,8 @@ func TestDataSurvivesARestart(t *testing.T) {
 
 func TestServerOptions(t *testing.T) {
 	always := start(t, Config{Dir: t.TempDir()})
-	jsc := always.srv.JetStreamConfig()
-	if !jsc.SyncAlways || jsc.MaxMemory != 64<<20 || jsc.MaxStore < 1<<20 {
+	jsc := always.server().JetStreamConfig()
+	if !jsc.SyncAlways || jsc.MaxMemory != 64<<20 || maxStore(t, always) < 1<<20 {
 		t.Errorf("by default: %+v", jsc)
 	}
 	nc, err := always.Connect()
@@ -85,8 +85,8 @@ func TestServerOptions(t *testing.T) {
 		Dir: t.TempDir(), Host: "0.0.0.0", Name: "other", SyncInterval: time.Second,
 		MaxStore: 5 << 20, MaxMemory: 6 << 20, MaxPayload: 7 << 10,
 	})
-	jsc = relaxed.srv.JetStreamConfig()
-	if jsc.SyncAlways || jsc.SyncInterval != time.Second || jsc.MaxStore != 5<<20 || jsc.MaxMemory != 6<<20 {
+	jsc = relaxed.server().JetStreamConfig()
+	if jsc.SyncAlways || jsc.SyncInterval != time.Second || maxStore(t, relaxed) != 5<<20 || jsc.MaxMemory != 6<<20 {
 		t.Errorf("as configured: %+v", jsc)
 	}
 	if !strings.HasPrefix(relaxed.ClientURL(), "nats://127.0.0.1:") {
@@ -99,6 +99,31 @@ func TestServerOptions(t *testing.T) {
 	defer nc.Close()
 	if nc.MaxPayload() != 7<<10 || nc.ConnectedServerName() != "other" {
 		t.Errorf("server %q takes %d bytes", nc.ConnectedServerName(), nc.MaxPayload())
+	}
+}
+
+// maxStore is the limit of the account.
+func maxStore(t *testing.T, s *Server) int64 {
+	t.Helper()
+	info, err := connect(t, s.ClientURL()).AccountInfo(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Limits.MaxStore
+}
+
+// A stream that reserves most of the disk leaves the limit of the account as it is.
+func TestAReservationOfMostOfTheDisk(t *testing.T) {
+	s := start(t, Config{Dir: t.TempDir()})
+	limit := maxStore(t, s)
+	_, err := connect(t, s.ClientURL()).CreateStream(testContext(t), jetstream.StreamConfig{Name: "S", MaxBytes: limit - limit/10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bytes := range []int64{0, limit + limit/10, limit} {
+		if err := s.allow(bytes); err != nil || maxStore(t, s) != bytes {
+			t.Errorf("a limit of %d: %v", bytes, err)
+		}
 	}
 }
 

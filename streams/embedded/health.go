@@ -43,10 +43,10 @@ func (s *Server) checkStarted() error {
 		return err
 	default:
 	}
-	if !s.srv.ReadyForConnections(time.Second) {
+	if !s.server().ReadyForConnections(time.Second) {
 		return errors.New("start NATS server: it does not accept connections")
 	}
-	health := s.srv.Healthz(&server.HealthzOptions{Details: true})
+	health := s.server().Healthz(&server.HealthzOptions{Details: true})
 	for _, e := range health.Errors {
 		dir := filepath.Join(streamsDir(s.cfg.Dir, e.Account), e.Stream)
 		_, err := os.Stat(filepath.Join(dir, "meta.inf")) // without it, what is left of a deleted stream
@@ -68,7 +68,14 @@ func (s *Server) watchHealth(ctx context.Context, every time.Duration) {
 			return
 		case <-tick.C:
 		}
-		if err := s.broken(); err != nil {
+		err := s.broken()
+		if err == nil || errors.Is(err, errOutOfSpace) {
+			err = s.checkDisk(ctx, err != nil)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			s.log.Error().Err(err).Msg("the embedded NATS server is of no use any more")
 			s.fail(err)
 			return
@@ -79,11 +86,13 @@ func (s *Server) watchHealth(ctx context.Context, every time.Duration) {
 // broken is about the two states in which the server runs on and stores nothing: JetStream switched off, after a write
 // was refused or the store ran out of resources, and a stream whose file failed.
 func (s *Server) broken() error {
-	health := s.srv.Healthz(&server.HealthzOptions{Details: true})
+	health := s.server().Healthz(&server.HealthzOptions{Details: true})
 	for _, e := range health.Errors {
 		switch {
 		case e.Type == server.HealthzErrorJetStream:
 			return fmt.Errorf("JetStream was switched off by the server (see its errors in the log; is the disk full or read-only?): %s", e.Error)
+		case e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") && outOfSpace(e.Error):
+			return fmt.Errorf("%w: %s", errOutOfSpace, e.Error)
 		case e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error"):
 			return fmt.Errorf("%s (is the disk full?)", e.Error)
 		}

@@ -58,7 +58,7 @@ func TestFailed(t *testing.T) {
 	if err := s.broken(); err != nil {
 		t.Errorf("a fresh server: %v", err)
 	}
-	if err := s.srv.ShutdownJetStream(); err != nil { // as the server does when a write is refused
+	if err := s.server().ShutdownJetStream(); err != nil { // as the server does when a write is refused
 		t.Fatal(err)
 	}
 	select {

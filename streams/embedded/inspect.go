@@ -19,6 +19,7 @@ type Inspection struct {
 	Bytes       int64  // of messages
 	Free, Total uint64 // of the disk; 0, 0: unknown
 	Reserve     uint64 // of Free, which MaxStore leaves by default
+	Least       uint64 // of Free, below which publishing is refused
 }
 
 // Inspect looks at a store directory and changes nothing. It has the lock of one that is not in use for some µs, for which Start waits.
@@ -57,6 +58,6 @@ func Inspect(dir string) (in Inspection, err error) {
 	if in.Free, in.Total, err = diskSpace(there); err != nil {
 		return in, nil
 	}
-	in.Reserve = reserve(in.Total)
+	in.Reserve, in.Least = reserve(in.Total), refuseBelow(in.Total)
 	return in, nil
 }

@@ -39,8 +39,8 @@ func (s *Server) shutdown() {
 	<-s.started
 
 	errs := []error{s.flush()} // first, in case the process exits before the rest is done
-	s.srv.Shutdown()
-	s.srv.WaitForShutdown()
+	s.server().Shutdown()
+	s.server().WaitForShutdown()
 	errs = append(errs, s.flush(), s.lock.Unlock())
 	if err := errors.Join(errs...); err != nil {
 		s.downErr = fmt.Errorf("stop NATS server: %w", err)

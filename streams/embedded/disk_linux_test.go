@@ -1,0 +1,152 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// TestADiskThatFillsUp has something else fill the disk: before a write fails, or so fast that one does, which makes nats-server give the
+// stream up. What is stored can be read all the time, publishers get errors, and with room again publishing goes on in the same process.
+func TestADiskThatFillsUp(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]int{"nearly": 2 << 20, "entirely": 0} {
+		for _, inProcess := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " in process ", inProcess), func(t *testing.T) {
+				t.Parallel()
+				disk := streamstest.NewDisk(t, 64<<20)
+				s := start(t, Config{Dir: filepath.Join(disk.Dir, "store"), InProcess: inProcess})
+				p, first := newPublisher(t, s), s.server()
+				p.publish()
+				if disk.Fill(leave); leave == 0 {
+					p.breaks(s, disk)
+				}
+				streamstest.Eventually(t, time.Minute, func() error {
+					if !s.Full() {
+						return errors.New("the server has not noticed that the disk is full")
+					}
+					return nil
+				})
+				if err := p.try(); !errors.Is(err, errRefused) && (leave > 0 || !errors.Is(err, nats.ErrTimeout)) {
+					t.Errorf("publishing to a full disk: %v", err)
+				}
+				p.reads()
+
+				disk.Empty()
+				streamstest.Eventually(t, time.Minute, p.try)
+				p.publish()
+				p.reads()
+				if s.Full() {
+					t.Error("publishing is refused though there is room")
+				}
+				if restarted := s.server() != first; restarted != (leave == 0) {
+					t.Errorf("the server was restarted: %v", restarted)
+				}
+			})
+		}
+	}
+}
+
+// A server that is started on a full disk allows publishing once there is room.
+func TestStartOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := streamstest.NewDisk(t, 64<<20)
+	cfg := Config{Dir: filepath.Join(disk.Dir, "store")}
+	s := start(t, cfg)
+	newPublisher(t, s).publish()
+	awaitDown(t, s)
+	disk.Fill(0)
+	s = start(t, cfg)
+	p := newPublisher(t, s)
+	if err := p.try(); !errors.Is(err, errRefused) || !s.Full() {
+		t.Errorf("publishing to a full disk: %v, full: %v", err, s.Full())
+	}
+	disk.Empty()
+	streamstest.Eventually(t, time.Minute, p.try)
+	p.reads()
+}
+
+var errRefused = &jetstream.APIError{ErrorCode: 10002} // JSAccountResourcesExceededErr
+
+// publisher remembers what was acknowledged.
+type publisher struct {
+	t     *testing.T
+	js    jetstream.JetStream
+	acked []uint64
+}
+
+func newPublisher(t *testing.T, s *Server) *publisher {
+	t.Helper()
+	nc, err := s.Connect(nats.ReconnectWait(20 * time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	makeStream(t, js)
+	return &publisher{t: t, js: js}
+}
+
+// try publishes once.
+func (p *publisher) try() error {
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Second)
+	defer cancel()
+	ack, err := p.js.Publish(ctx, "s.x", make([]byte, 10_000))
+	if err == nil {
+		p.acked = append(p.acked, ack.Sequence)
+	} else if errors.Is(err, context.DeadlineExceeded) {
+		err = nats.ErrTimeout
+	}
+	return err
+}
+
+// breaks publishes to a full disk until the server has given its stream up, rather than refused to publish in time.
+func (p *publisher) breaks(s *Server, disk *streamstest.Disk) {
+	p.t.Helper()
+	streamstest.Eventually(p.t, time.Minute, func() error {
+		for p.try() == nil {
+		}
+		if errors.Is(s.broken(), errOutOfSpace) {
+			return nil
+		}
+		disk.Empty()
+		streamstest.Eventually(p.t, time.Minute, p.try)
+		disk.Fill(0)
+		return errors.New("no write has failed yet")
+	})
+}
+
+// publish publishes 50 times, which nothing may refuse.
+func (p *publisher) publish() {
+	p.t.Helper()
+	for range 50 {
+		if err := p.try(); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+// reads checks that all is there that was acknowledged.
+func (p *publisher) reads() {
+	p.t.Helper()
+	stream, err := p.js.Stream(testContext(p.t), "S")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, seq := range p.acked {
+		if _, err := stream.GetMsg(testContext(p.t), seq); err != nil {
+			p.t.Errorf("message %d was acknowledged: %v", seq, err)
+		}
+	}
+}
