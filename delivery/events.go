@@ -99,7 +99,7 @@ func (e *events) write(frame []byte, position uint64) error {
 	} else {
 		e.held = fmt.Appendf(e.held, "event: %s\n", kind)
 	}
-	if position > 0 {
+	if position > 0 || string(kind) == "ready" { // which says where to go on, be it at the beginning
 		if e.user == "" {
 			e.user, _ = streams.EncodeToken(e.s.cursor.User) // it has been a subject's before
 		}

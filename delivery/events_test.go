@@ -166,6 +166,11 @@ func TestEvents(t *testing.T) {
 	if got := hears[wire.Ready](bob); got.After != 0 {
 		t.Errorf("bob begins behind %d", got.After)
 	}
+	// Past the end, as after a restored backup, it goes back to the id of ready, although the epoch is the same.
+	past, _ := n.hear(t, "dave", "Last-Event-ID", fmt.Sprintf("%s.%d.dave", ready.Epoch, fourth+100))
+	if got := hears[wire.Ready](past); got.After != 0 || past.last != ready.Epoch+".0.dave" {
+		t.Errorf("after %d, id %q", got.After, past.last)
+	}
 	old, _ := n.hear(t, "carol", "Last-Event-ID", "old.7.carol")
 	hears[wire.Ready](old)
 	if got := hears[wire.Gap](old); got.Reason != wire.GapStreamReset {

@@ -23,6 +23,8 @@ const ask = new URLSearchParams(location.search);
 const { Tidings } = await import(ask.get("gateway") + "/tidings.js");
 window.got = [];
 window.states = [];
+window.said = [];
+console.error = text => said.push(text);
 window.client = new Tidings({
 	token: async () => ask.get("user"),
 	onMessage: async m => { got.push((m.replayed ? "replayed " : "") + m.data); },
@@ -187,5 +189,17 @@ func TestClientInBrowser(t *testing.T) {
 	}
 	for _, problem := range v.problems {
 		t.Errorf("the browser complains: %s", problem)
+	}
+
+	// A page whose origin is not allowed learns nothing from the browser, so the client says what may be wrong.
+	foreign := httptest.NewServer(site.Config.Handler)
+	t.Cleanup(foreign.Close)
+	v.call("Page.navigate", map[string]any{"url": foreign.URL + "/?user=alice&ackEvery=50&gateway=" + url.QueryEscape(v.gateway)})
+	for {
+		said, err := tryEval[[]string](v.browser, "said")
+		if len(said) == 1 && strings.Contains(said[0], "--origin "+foreign.URL) {
+			break
+		}
+		pause(ctx, t, fmt.Sprintf("the page says %q (%v)", said, err))
 	}
 }

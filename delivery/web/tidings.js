@@ -386,7 +386,7 @@ export class Tidings {
   // Until the handler is done with the message, or the connection ends: the next one brings it again.
   async #deliver(conn, message) {
     const { onMessage, attempts, patience, poison } = this.#o, at = this.#position;
-    for (let skipped = false; !skipped;) {
+    for (let n = 0, skipped = false; !skipped; n++) {
       try {
         await onMessage(message);
         break;
@@ -402,12 +402,12 @@ export class Tidings {
           at.failed = undefined;
           return { error, stop: true };
         }
-        const wait = this.#jitter(failed.tries - 1);
+        this.#save();
+        const wait = this.#jitter(n);
         if (!conn.end) this.#set("retrying", { error, wait, message });
         await conn.pause(wait);
         if (conn.end) return conn.end;
         if (counts) failed.ms += wait;
-        this.#save();
       }
     }
     at.failed = undefined;
