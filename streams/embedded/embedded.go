@@ -94,7 +94,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	s.stopWatch = cancel
 	s.watch.Go(func() { s.watchHealth(watchCtx, time.Second) })
 
-	s.log.Info().Str("url", s.url).Str("dir", cfg.Dir).Dur("took", time.Since(began)).
+	s.log.Info().Str("url", s.url).Str("dir", cfg.Dir).Dur("took_ms", time.Since(began)).
 		Int("durables", held.durables).Int64("bytes", held.bytes).Msg("JetStream is ready")
 	return s, nil
 }
