@@ -21,7 +21,7 @@ func newStreamFloor() *cobra.Command {
 		sync syncFlag
 	)
 	cmd := &cobra.Command{
-		Use: "floor-stream", Short: "Run NATS and one consumer that counts, to be measured by bench", Hidden: true, Args: cobra.NoArgs,
+		Use: "floor-stream", Short: "Run NATS and one consumer that counts, to be measured by bench", Hidden: true, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			server, err := embedded.Start(cmd.Context(), embedded.Config{Dir: data, Port: -1, SyncInterval: sync.interval})
 			if err != nil {
@@ -44,7 +44,7 @@ func newStreamFloor() *cobra.Command {
 
 func newSocketFloor() *cobra.Command {
 	return &cobra.Command{
-		Use: "floor-sockets", Short: "Run a WebSocket server that writes what it is told to, to be measured by bench", Hidden: true, Args: cobra.NoArgs,
+		Use: "floor-sockets", Short: "Run a WebSocket server that writes what it is told to, to be measured by bench", Hidden: true, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -64,7 +64,7 @@ func newAttackers() *cobra.Command {
 		within time.Duration
 	)
 	cmd := &cobra.Command{
-		Use: "attackers", Short: "Make hostile connections, for bench", Hidden: true, Args: cobra.NoArgs,
+		Use: "attackers", Short: "Make hostile connections, for bench", Hidden: true, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

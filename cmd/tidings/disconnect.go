@@ -19,7 +19,7 @@ func newDisconnect() *cobra.Command {
 		Short: "Close a user's connections on every gateway",
 		Long: `Close a user's connections on every gateway, including those that are authenticating. Clients do not reconnect by
 themselves; to keep them out, make the backend refuse their token first.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneUser,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			nc, err := nats.connect("tidings disconnect", zerolog.Nop())
 			if err != nil {

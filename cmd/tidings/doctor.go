@@ -42,7 +42,7 @@ check fails.`,
 		Example: `  tidings doctor                                    NATS on this machine
   tidings doctor --data /var/lib/tidings            embedded NATS, whether the gateway runs or not
   tidings doctor --nats nats://n1,nats://n2 --json | jq 'select(.verdict != "ok")'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return badUsage(cmd, err)

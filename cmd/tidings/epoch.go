@@ -22,7 +22,7 @@ no gateway was running, or after a power failure without --sync always. A runnin
 
 Every client gets a gap (stream_reset) when it connects, earlier positions become void, and each user gets again what the stream
 holds for them.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nc, err := nats.connect("tidings new-epoch", zerolog.Nop())
 			if err != nil {

@@ -31,7 +31,7 @@ there is nothing to remove.`,
 		Example: `  tidings users forget alice
   tidings users forget alice --device old-phone
   tidings users forget alice --messages --yes`,
-		Args: cobra.ExactArgs(1),
+		Args: oneUser,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case o.device != "" && o.messages:

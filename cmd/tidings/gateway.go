@@ -25,7 +25,7 @@ func newGateway() *cobra.Command {
 		Example: `  tidings gateway --dev                             embedded NATS, a demo page, the token is the user
   tidings gateway --data /var/lib/tidings           embedded NATS
   tidings gateway --nats nats://n1,nats://n2        a NATS cluster`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return badUsage(cmd, err)

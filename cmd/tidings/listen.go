@@ -38,7 +38,7 @@ func newListen() *cobra.Command {
 It prints notifications to standard output, and the state of the connection to standard error.`,
 		Example: `  tidings listen --token alice
   tidings listen --token alice --device laptop --json | jq .data`,
-		Args: cobra.NoArgs,
+		Args: onlyToken,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.token == "" {
 				return badUsage(cmd, errors.New("give the client's token: --token, or TIDINGS_TOKEN"))

@@ -144,7 +144,7 @@ func (o *gatewayOptions) check() error {
 	}
 	if o.dev {
 		for _, f := range [][2]string{{"listen", o.listen}, {"nats-host", o.natsHost}} {
-			if !isLoopback(hostOf(f[1])) {
+			if !isLoopback(hostOf(f[1])) && (f[0] != "listen" || hasPort(f[1])) { // without a port it cannot be listened on
 				return fmt.Errorf("--dev admits anybody as anybody: it listens on loopback only, such as 127.0.0.1, not on --%s %s", f[0], f[1])
 			}
 		}

@@ -35,7 +35,7 @@ USER is the first user, --to names further ones; with --to, give DATA or - too.`
   tidings publish alice --id ord-991 --kind order.shipped --ttl 24h < order.json
   tidings publish alice 'lunch?' --to bob --to carol
   tidings publish --topic releases 'v2 is out'`,
-		Args: cobra.MaximumNArgs(2),
+		Args: userAndData,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var users []string
 			if topic == "" {

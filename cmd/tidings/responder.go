@@ -22,7 +22,7 @@ func newResponder() *cobra.Command {
   {"token-1": {"user": "42", "topics": ["releases"], "expires_in": 3600}}
 
 topics and expires_in (seconds) may be left out. A real backend answers on the same subject, in any language.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if users == "" {
 				return badUsage(cmd, errors.New("name the file of tokens: --users FILE"))

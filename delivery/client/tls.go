@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/gorilla/websocket"
 )
@@ -16,7 +17,7 @@ import (
 // Errors about TLS that time does not cure. Run returns an error that wraps one of them if it happens before the first connection.
 // After a connection has succeeded the server may be changing, and the client retries.
 var (
-	// ErrScheme: the URL is ws:// and the port speaks TLS, or it is wss:// and the port does not.
+	// ErrScheme: the URL is ws:// and the port speaks TLS, or it is wss:// and the port does not, or the port speaks another protocol.
 	ErrScheme = errors.New("wrong scheme")
 	// ErrCertificate: the server's certificate is not trusted, has expired, or is for another host.
 	ErrCertificate = errors.New("certificate not trusted")
@@ -38,6 +39,8 @@ func explainTLS(ctx context.Context, dialer *websocket.Dialer, address string, r
 		return fmt.Errorf("%w: the port does not speak TLS (use ws://%s, or the port that does)", ErrScheme, u.Host)
 	case u.Scheme == "ws" && first && mayBeTLS(response, err) && speaksTLS(ctx, dialer, u):
 		return fmt.Errorf("%w: the port speaks TLS (use wss://%s)", ErrScheme, u.Host)
+	case first && strings.HasPrefix(err.Error(), "malformed HTTP"): // as net/http calls it, and quotes what came
+		return fmt.Errorf("%w: the port speaks neither HTTP nor TLS (is Config.URL the gateway's?)", ErrScheme)
 	}
 	return nil
 }
