@@ -139,8 +139,8 @@ func (c *Client) pause(end *ending) time.Duration {
 }
 
 // Ack acknowledges all messages up to seq, if Config.ManualAck is set. It does not block, is gathered with others into one
-// frame, and may come after a reconnect too. A seq that OnMessage was not given is ignored. Once OnReady told of another
-// epoch or user, messages from before must not be acknowledged any more: their numbers may mean others now.
+// frame, and may come after a reconnect too. A seq that OnMessage was not given is ignored. Once OnReady has
+// reported that seq starts over, earlier messages must not be acknowledged any more: their numbers may mean others now.
 func (c *Client) Ack(seq uint64) { c.progress.acknowledge(seq) }
 
 // Position is what to give to Config.Resume in a later run: up to there everything was handled, or acknowledged if

@@ -55,7 +55,8 @@ type Config struct {
 
 	// OnState tells of each change of state; the error is why the client waits or was closed.
 	OnState func(State, error)
-	// OnReady tells of each admission. Another epoch or user than before: seq starts over.
+	// OnReady reports each admission. With another epoch or user than before, or an After below the position, seq starts over:
+	// from After, numbers are used again.
 	OnReady func(Ready)
 	// OnGap tells that messages may be gone: what the caller derived from them wants to be loaded anew.
 	OnGap func(Gap)

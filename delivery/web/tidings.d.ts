@@ -65,7 +65,7 @@ export type State = "connecting" | "replaying" | "live" | "retrying" | "waiting"
 export interface Events {
   /** error: why it waits, retries or closed. wait: milliseconds to the next try. message: that onMessage failed on. */
   state: { state: State; error?: unknown; wait?: number; message?: Message };
-  /** Admitted. Another epoch or user than before: seq starts over. */
+  /** Admitted. With another epoch or user, or an after below the position, seq starts over: from after, numbers are used again. */
   ready: Ready;
   /** Messages may be gone: what was derived from them wants to be loaded anew. */
   gap: Gap;
