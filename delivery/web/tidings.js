@@ -244,8 +244,9 @@ export class Tidings {
   #blame(answered, error) {
     if (answered) this.#unanswered = 0;
     else if (error?.code === 1006 && online() && ++this.#unanswered === 3) {
-      console.error(`Tidings: no answer from ${this.#o.url}. Does the gateway run, is the url right, and does the gateway allow this page `
-        + `(--origin ${globalThis.location?.origin})?`);
+      const page = globalThis.location?.origin;
+      console.error(`Tidings: no answer from ${this.#o.url}. Does the gateway run? Is the url right?`
+        + (page ? ` Does the gateway allow this page (--origin ${page})?` : ""));
     }
   }
 
@@ -398,11 +399,9 @@ export class Tidings {
         skipped = last && poison === "skip";
         this.#emit("error", { error, message, skipped });
         if (skipped) continue;
-        if (last) {
-          at.failed = undefined;
-          return { error, stop: true };
-        }
+        if (last) at.failed = undefined;
         this.#save();
+        if (last) return { error, stop: true };
         const wait = this.#jitter(n);
         if (!conn.end) this.#set("retrying", { error, wait, message });
         await conn.pause(wait);
