@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tidings-io/tidings/delivery/wire"
 	"github.com/tidings-io/tidings/delivery/wire/strict"
 	"github.com/tidings-io/tidings/streams"
 )
@@ -54,6 +55,9 @@ func decodePublication(body []byte) (publication, error) {
 			var line bytes.Buffer
 			err = json.Compact(&line, value)
 			p.n.Data = line.Bytes()
+			if depth := wire.Depth(p.n.Data); depth > wire.MaxDepth {
+				err = problemf(http.StatusBadRequest, "data is nested %d levels deep, the limit is %d: send it flatter, or as a string", depth, wire.MaxDepth)
+			}
 		default:
 			err = problemf(http.StatusBadRequest, "unknown field %.40q: there are to, topic, id, kind, data and ttl", name)
 		}

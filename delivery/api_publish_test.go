@@ -197,6 +197,8 @@ func TestBadPublications(t *testing.T) {
 		"a broken kind":       {body: `{"to":"bob","kind":"\ud800\ud800"}`, status: 400, detail: "U+FFFD"},
 		"a broken key":        {body: `{"to":"bob"}`, headers: []string{"Idempotency-Key", "a\uFFFD"}, status: 400, detail: "Idempotency-Key"},
 		"gzip":                {body: "\x1f\x8b", headers: []string{"Content-Encoding", "gzip"}, status: 415, detail: "not compressed"},
+		"deep data":           {body: `{"to":"bob","data":` + strings.Repeat("[", 61) + strings.Repeat("]", 61) + `}`, status: 400, detail: "61 levels deep, the limit is 60"},
+		"very deep data":      {body: `{"to":"bob","data":` + strings.Repeat("[", 9_998) + strings.Repeat("]", 9_998) + `}`, status: 400, detail: "9998 levels"},
 		"an empty topic":      {body: `{"topic":""}`, status: 400, detail: `topic ""`},
 		"an empty id":         {body: `{"to":"bob","id":""}`, status: 400, detail: "id is empty"},
 		"lines in an id":      {body: `{"to":["bob","carol"],"id":"x\r\nNats-Rollup: all"}`, status: 400, detail: "control character"},

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -87,11 +88,14 @@ func writeProblem(w http.ResponseWriter, err error) {
 }
 
 func writeJSON(w http.ResponseWriter, status int, contentType string, body any) {
-	text, _ := json.Marshal(body) // of what is written here never fails
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // it is no HTML, and notifications stay as large as their frames
+	_ = enc.Encode(body)     // of what is written here never fails
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // a client that is gone needs no answer
+	_, _ = w.Write(text.Bytes()) // a client that is gone needs no answer
 }

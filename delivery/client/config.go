@@ -74,8 +74,8 @@ type Config struct {
 	// Grace is how long the server may be silent past its ping interval before the connection is taken for dead. Before the
 	// server has told its interval, one and a half of it counts. Default 10 s.
 	Grace time.Duration
-	// MaxFrame is the largest frame that is read, in bytes; a larger one stops the client. Default 2 MiB, room for 256 KiB of
-	// data where each byte needs six in a JSON string.
+	// MaxFrame is the largest frame that is read, in bytes; a larger one stops the client. Default 2 MiB, room for data of
+	// 1 MiB less 8 KiB: see wire.MaxMsg. A gateway sends more only if its --max-notification is larger.
 	MaxFrame int64
 
 	// Dialer makes the connections; its Subprotocols are replaced. Default: proxies from the environment, 10 s for a

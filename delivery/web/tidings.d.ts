@@ -93,7 +93,7 @@ export interface Message {
   topic?: string;
   /** JSON, or a string. Undefined where there is data_b64. */
   data?: any;
-  /** What is neither JSON nor text, in base64. */
+  /** In base64: what is neither JSON nor text, JSON nested deeper than 60 levels, text with many control characters. */
   data_b64?: string;
   /** It came before the connection was live. */
   replayed: boolean;

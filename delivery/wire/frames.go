@@ -54,7 +54,7 @@ type Gap struct {
 	Reason string `json:"reason"`
 }
 
-// Msg is a notification. Exactly one of Data and DataB64 is there.
+// Msg is a notification. Exactly one of Data and DataB64 is there. AppendMsg says which, and how large it can be.
 type Msg struct {
 	Seq     uint64          `json:"seq"`
 	ID      string          `json:"id,omitempty"`

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,49 +24,133 @@ type Payload struct {
 // TimeFormat is the layout of times in frames: UTC, to the millisecond.
 const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// AppendMsg appends a msg frame to dst. Data that is valid UTF-8 and valid JSON is embedded as it is, on one line, unless
-// ContentType begins with "text/" or it is nested too deep to be read; other UTF-8 becomes a JSON string in "data";
-// anything else base64 in "data_b64".
+// Bounds of a msg frame, which hold whatever was stored.
+const (
+	// MaxDepth is how many levels of arrays and objects data may have. The frame is one more, and the list of a user's notifications
+	// two beyond that; parsers in wide use refuse more than 64 (System.Text.Json), 100 (Ruby) or 128 (serde_json) by default.
+	MaxDepth = 60
+	// MaxLabel is how many bytes of an id or kind a frame has; the rest is cut. Publishers of ours refuse a longer one.
+	MaxLabel = 1024
+
+	maxOverhead = 16 << 10 // all but the data: of an id and a kind each byte may take six
+	shortText   = 1 << 10  // so much beyond twice its size a text may take as a string
+)
+
+// MaxMsg is how many bytes a msg frame has at most whose data has size bytes as stored.
+func MaxMsg(size int) int { return 2*size + maxOverhead }
+
+// AppendMsg appends a msg frame to dst, of at most MaxMsg(len(p.Data)) bytes. Data that is valid UTF-8 and valid JSON is embedded as it
+// is, on one line, unless ContentType begins with "text/"; other UTF-8 becomes a JSON string in "data". Base64 in "data_b64" are anything
+// else, JSON that is nested deeper than MaxDepth, and text that would take more than twice its size as a string: control characters take
+// six bytes each.
 func AppendMsg(dst []byte, p Payload) []byte {
 	dst = append(dst, `{"type":"msg","seq":`...)
 	dst = strconv.AppendUint(dst, p.Seq, 10)
-	dst = appendField(dst, `,"id":`, p.ID)
-	dst = appendField(dst, `,"kind":`, p.Kind)
+	dst = appendField(dst, `,"id":`, clip(p.ID, MaxLabel))
+	dst = appendField(dst, `,"kind":`, clip(p.Kind, MaxLabel))
 	dst = append(dst, `,"time":"`...)
 	dst = p.Time.UTC().AppendFormat(dst, TimeFormat)
 	dst = append(dst, '"')
 	dst = appendField(dst, `,"topic":`, p.Topic)
-	switch {
-	case !utf8.Valid(p.Data):
+	switch formOf(p) {
+	case embedded:
+		dst = append(dst, `,"data":`...)
+		dst = appendLine(dst, p.Data)
+	case quoted:
+		dst = append(dst, `,"data":`...)
+		dst = appendString(dst, string(p.Data))
+	case encoded:
 		dst = append(dst, `,"data_b64":"`...)
 		dst = base64.StdEncoding.AppendEncode(dst, p.Data)
 		dst = append(dst, '"')
-	case isText(p.ContentType) || !embeddable(p.Data):
-		dst = append(dst, `,"data":`...)
-		dst = appendString(dst, string(p.Data))
-	default:
-		dst = append(dst, `,"data":`...)
-		dst = appendLine(dst, p.Data)
 	}
 	return append(dst, '}')
 }
 
-func isText(contentType string) bool {
-	return len(contentType) >= 5 && strings.EqualFold(contentType[:5], "text/")
+// form is how data is put into a frame.
+type form int
+
+const (
+	embedded form = iota
+	quoted
+	encoded
+)
+
+// readDepth is how many levels encoding/json reads: whether what has more is JSON, it does not say.
+const readDepth = 10_000
+
+func formOf(p Payload) form {
+	if !utf8.Valid(p.Data) {
+		return encoded
+	}
+	if !isText(p.ContentType) {
+		switch depth := Depth(p.Data); {
+		case depth > MaxDepth && (depth >= readDepth || json.Valid(p.Data)):
+			return encoded
+		case depth <= MaxDepth && json.Valid(p.Data):
+			return embedded
+		}
+	}
+	if quotedSize(p.Data) > 2*len(p.Data)+shortText {
+		return encoded
+	}
+	return quoted
 }
 
-// maxDepth is how many levels of nesting encoding/json reads; the frame itself is one of them.
-const maxDepth = 10_000
+// Depth returns how many levels of arrays and objects JSON has, or a number up to MaxDepth that is not less.
+func Depth(data []byte) (deepest int) {
+	if opened := bytes.Count(data, []byte{'{'}) + bytes.Count(data, []byte{'['}); opened <= MaxDepth {
+		return opened
+	}
+	depth, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '"':
+			inString = !inString
+		case inString && c == '\\':
+			i++
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return deepest
+}
 
-// embeddable says whether data is JSON that stays readable inside of a frame.
-func embeddable(data []byte) bool {
-	if !json.Valid(data) {
-		return false
+// quotedSize is how many bytes appendString appends for valid UTF-8.
+func quotedSize(data []byte) int {
+	size := len(data) + 2
+	for i, c := range data {
+		switch {
+		case c == '"', c == '\\', c == '\b', c == '\f', c == '\n', c == '\r', c == '\t':
+			size++
+		case c < ' ':
+			size += 5
+		case c == 0xe2 && (bytes.HasPrefix(data[i:], []byte("\u2028")) || bytes.HasPrefix(data[i:], []byte("\u2029"))):
+			size += 3
+		}
 	}
-	if bytes.Count(data, []byte{'{'})+bytes.Count(data, []byte{'['}) < maxDepth {
-		return true
+	return size
+}
+
+// clip returns at most the first n bytes of s, and no part of a rune.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
 	}
-	return json.Valid(slices.Concat([]byte{'['}, data, []byte{']'}))
+	for back := range utf8.UTFMax { // further back is no rune, only invalid bytes
+		if utf8.RuneStart(s[n-back]) {
+			return s[:n-back]
+		}
+	}
+	return s[:n]
+}
+
+func isText(contentType string) bool {
+	return len(contentType) >= 5 && strings.EqualFold(contentType[:5], "text/")
 }
 
 func appendField(dst []byte, key, value string) []byte {
@@ -81,8 +164,11 @@ func appendField(dst []byte, key, value string) []byte {
 func appendString(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(s) // of a string never fails
-			return append(dst, quoted...)
+			buf := bytes.NewBuffer(dst)
+			enc := json.NewEncoder(buf)
+			enc.SetEscapeHTML(false) // no browser reads a frame as HTML, and < would take six bytes
+			_ = enc.Encode(s)        // of a string never fails
+			return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'})
 		}
 	}
 	dst = append(dst, '"')

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -12,35 +13,47 @@ import (
 )
 
 func TestAppendMsgData(t *testing.T) {
+	b64 := func(data string) string { return base64.StdEncoding.EncodeToString([]byte(data)) }
 	deep := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 	for name, c := range map[string]struct{ contentType, data, want string }{
-		"object":             {"", `{"a":1}`, `"data":{"a":1}`},
-		"order and spaces":   {"", `{"b": 1, "a" :2}`, `"data":{"b": 1, "a" :2}`},
-		"large number":       {"", `12345678901234567890.10`, `"data":12345678901234567890.10`},
-		"null":               {"", `null`, `"data":null`},
-		"JSON string":        {"", `"a<b\u00e9"`, `"data":"a<b\u00e9"`},
-		"space around":       {"", " \t{}  ", `"data":{}`},
-		"pretty-printed":     {"", "{\r\n\t\"a b\": [\n1,\n2\n]\n}\n", `"data":{"a b":[1,2]}`},
-		"line separator":     {"", "\"\u2028\"", "\"data\":\"\u2028\""},
-		"lone surrogate":     {"", `"\ud800"`, `"data":"\ud800"`},
-		"empty":              {"", "", `"data":""`},
-		"only space":         {"", " ", `"data":" "`},
-		"text":               {"", "hello", `"data":"hello"`},
-		"text, control":      {"", "a\x00\r\n\"\\b", `"data":"a\u0000\r\n\"\\b"`},
-		"text, emoji":        {"", "ok 👍", `"data":"ok 👍"`},
-		"invalid JSON":       {"application/json", `{"a":1`, `"data":"{\"a\":1"`},
-		"two JSON values":    {"application/json", `{}{}`, `"data":"{}{}"`},
-		"byte order mark":    {"", "\ufeff{}", "\"data\":\"\ufeff{}\""},
-		"text/plain JSON":    {"text/plain", `{"a":1}`, `"data":"{\"a\":1}"`},
-		"TEXT/Html number":   {"TEXT/Html; charset=utf-8", `7`, `"data":"7"`},
-		"textual is no text": {"textual/json", `7`, `"data":7`},
-		"text is no text/":   {"text", `7`, `"data":7`},
-		"binary":             {"", "\x00\xff", `"data_b64":"AP8="`},
-		"binary text":        {"text/plain", "gr\xfc\xdfe", `"data_b64":"Z3L832U="`},
-		"JSON, bad UTF-8":    {"application/json", "{\"a\":\"\xff\"}", `"data_b64":"eyJhIjoi/yJ9"`},
-		"deep":               {"", deep(9_999), `"data":` + deep(9_999)},
-		"too deep":           {"", deep(10_000), `"data":"` + deep(10_000) + `"`},
-		"wide, not deep":     {"", "[" + strings.Repeat("{},", 20_000) + "0]", `"data":[` + strings.Repeat("{},", 20_000) + "0]"},
+		"object":              {"", `{"a":1}`, `"data":{"a":1}`},
+		"order and spaces":    {"", `{"b": 1, "a" :2}`, `"data":{"b": 1, "a" :2}`},
+		"large number":        {"", `12345678901234567890.10`, `"data":12345678901234567890.10`},
+		"null":                {"", `null`, `"data":null`},
+		"JSON string":         {"", `"a<b\u00e9"`, `"data":"a<b\u00e9"`},
+		"space around":        {"", " \t{}  ", `"data":{}`},
+		"pretty-printed":      {"", "{\r\n\t\"a b\": [\n1,\n2\n]\n}\n", `"data":{"a b":[1,2]}`},
+		"line separator":      {"", "\"\u2028\"", "\"data\":\"\u2028\""},
+		"lone surrogate":      {"", `"\ud800"`, `"data":"\ud800"`},
+		"empty":               {"", "", `"data":""`},
+		"only space":          {"", " ", `"data":" "`},
+		"text":                {"", "hello", `"data":"hello"`},
+		"text, control":       {"", "a\x00\r\n\"\\b", `"data":"a\u0000\r\n\"\\b"`},
+		"text, emoji":         {"", "ok 👍", `"data":"ok 👍"`},
+		"invalid JSON":        {"application/json", `{"a":1`, `"data":"{\"a\":1"`},
+		"two JSON values":     {"application/json", `{}{}`, `"data":"{}{}"`},
+		"byte order mark":     {"", "\ufeff{}", "\"data\":\"\ufeff{}\""},
+		"text/plain JSON":     {"text/plain", `{"a":1}`, `"data":"{\"a\":1}"`},
+		"TEXT/Html number":    {"TEXT/Html; charset=utf-8", `7`, `"data":"7"`},
+		"textual is no text":  {"textual/json", `7`, `"data":7`},
+		"text is no text/":    {"text", `7`, `"data":7`},
+		"binary":              {"", "\x00\xff", `"data_b64":"AP8="`},
+		"binary text":         {"text/plain", "gr\xfc\xdfe", `"data_b64":"Z3L832U="`},
+		"JSON, bad UTF-8":     {"application/json", "{\"a\":\"\xff\"}", `"data_b64":"eyJhIjoi/yJ9"`},
+		"text of HTML":        {"", "<b>ü</b>", `"data":"<b>ü</b>"`},
+		"deep":                {"", deep(wire.MaxDepth), `"data":` + deep(wire.MaxDepth)},
+		"deep, wide":          {"", "[" + deep(wire.MaxDepth-1) + strings.Repeat(",[]", 100) + `,"[[\\\"["]`, `"data":[` + deep(wire.MaxDepth-1) + strings.Repeat(",[]", 100) + `,"[[\\\"["]`},
+		"too deep":            {"", deep(wire.MaxDepth + 1), `"data_b64":"` + b64(deep(wire.MaxDepth+1)) + `"`},
+		"objects, too deep":   {"", strings.Repeat(`{"a":`, 61) + "1" + strings.Repeat("}", 61), `"data_b64":"` + b64(strings.Repeat(`{"a":`, 61)+"1"+strings.Repeat("}", 61)) + `"`},
+		"much too deep":       {"", deep(9_998), `"data_b64":"` + b64(deep(9_998)) + `"`},
+		"deeper than read":    {"", deep(20_000), `"data_b64":"` + b64(deep(20_000)) + `"`},
+		"text/plain, deep":    {"text/plain", deep(61), `"data":"` + deep(61) + `"`},
+		"deep, not closed":    {"", strings.Repeat("[", 61), `"data":"` + strings.Repeat("[", 61) + `"`},
+		"line breaks":         {"", strings.Repeat("\n", 9_999), `"data":"` + strings.Repeat(`\n`, 9_999) + `"`},
+		"short, control":      {"", strings.Repeat("\x01", 250), `"data":"` + strings.Repeat(`\u0001`, 250) + `"`},
+		"control":             {"", strings.Repeat("\x01", 1000), `"data_b64":"` + b64(strings.Repeat("\x01", 1000)) + `"`},
+		"text/plain, control": {"text/plain", strings.Repeat("\x7f\x00", 1000), `"data_b64":"` + b64(strings.Repeat("\x7f\x00", 1000)) + `"`},
+		"wide, not deep":      {"", "[" + strings.Repeat("{},", 20_000) + "0]", `"data":[` + strings.Repeat("{},", 20_000) + "0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			frame := wire.AppendMsg(nil, wire.Payload{Seq: 7, Time: sentAt, ContentType: c.contentType, Data: []byte(c.data)})
@@ -90,6 +103,11 @@ func FuzzAppendMsg(f *testing.F) {
 		f.Add(p.Seq, p.ID, p.Kind, p.Topic, p.ContentType, p.Data)
 	}
 	f.Add(uint64(1), "\xff", "a\r\nb", "👍", "TEXT/x", []byte(" {\n} "))
+	f.Add(uint64(1), strings.Repeat("\xff", 2000), strings.Repeat("👍", 300), strings.Repeat("\x01", 200), "text/plain", bytes.Repeat([]byte{1}, 2000))
+	f.Add(uint64(1), strings.Repeat("\x80", 2000), strings.Repeat("x", 1023)+"é", "", "", []byte(nil))
+	f.Add(uint64(1), "", "", "", "", []byte(strings.Repeat("[", 61)+strings.Repeat("]", 61)))
+	f.Add(uint64(1), "", "", "", "", []byte(strings.Repeat(`\u2028<&"`, 500)))
+	f.Add(uint64(1), "", "", "", "", []byte(strings.Repeat("\"", 2000)+"\x00"))
 	f.Add(uint64(1<<63), "", "", "", "", []byte("{\"a\":\"\xff\"}"))
 	f.Fuzz(func(t *testing.T, seq uint64, id, kind, topic, contentType string, data []byte) {
 		frame := wire.AppendMsg(nil, wire.Payload{
@@ -98,18 +116,28 @@ func FuzzAppendMsg(f *testing.F) {
 		if !json.Valid(frame) || !utf8.Valid(frame) || bytes.ContainsAny(frame, "\r\n") {
 			t.Fatalf("not one line of JSON: %q", frame)
 		}
+		if len(topic) <= 200 && len(frame) > wire.MaxMsg(len(data)) {
+			t.Fatalf("%d bytes of data in a frame of %d", len(data), len(frame))
+		}
 		decoded, err := wire.Decode(frame)
 		if err != nil {
 			t.Fatal(err)
 		}
 		msg := decoded.(wire.Msg)
 		name := func(s string) string { return string([]rune(s)) } // invalid bytes become U+FFFD, one by one
-		if msg.Seq != seq || msg.ID != name(id) || msg.Kind != name(kind) || msg.Topic != name(topic) {
+		label := func(s, have string) bool {
+			return have == name(s) || len(s) > wire.MaxLabel && len(have) > 0 && strings.HasPrefix(name(s), have)
+		}
+		if msg.Seq != seq || !label(id, msg.ID) || !label(kind, msg.Kind) || msg.Topic != name(topic) {
 			t.Fatalf("came back as %#v", msg)
 		}
 		var text string
 		switch {
-		case !utf8.Valid(data):
+		case !utf8.Valid(data) || msg.DataB64 != nil:
+			text := len(data) > 0 && quoted(data) > 2*len(data)
+			if utf8.Valid(data) && wire.Depth(data) <= wire.MaxDepth && !text {
+				t.Fatalf("%q is not sent as it is", data)
+			}
 			if msg.Data != nil || !bytes.Equal(msg.DataB64, data) {
 				t.Fatalf("binary %q came back as %#v", data, msg)
 			}
@@ -123,6 +151,15 @@ func FuzzAppendMsg(f *testing.F) {
 			}
 		}
 	})
+}
+
+// quoted is how many bytes a string takes in JSON.
+func quoted(data []byte) int {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(string(data)) // of a string never fails
+	return buf.Len() - 1
 }
 
 func compact(t *testing.T, data []byte) string {
