@@ -125,7 +125,7 @@ func TestPublicationsMakeNoHeaders(t *testing.T) {
 	n := newTown(t, withKeys(apiKey))
 	foreign := []string{
 		"Nats-TTL", "1s", "Nats-Rollup", "all", "Nats-Expected-Stream", "X", "Nats-Expected-Last-Sequence", "7", "Nats-Msg-Id", "x",
-		"Nats-Schedule", "@at 2099-01-01T00:00:00Z", "Nats-Schedule-Target", "notify.user.bob", "Tidings-Kind", "forged", "Tidings-Id", "forged",
+		"Nats-Schedule", "@at 2099-01-01T00:00:00Z", "Nats-Schedule-Target", "notify.user.bob", "Tidings-Kind", "forged", "Tidings-Id", "forged", "Tidings-Digest", "forged",
 	}
 	for _, body := range []string{
 		`{"to":"alice","kind":"Nats-TTL: 1s","id":"Nats-Rollup: all","data":"x"}`,
@@ -151,7 +151,7 @@ func TestPublicationsMakeNoHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{ // "": anything
-		nats.MsgIdHdr: "", "Tidings-Id": "", "Tidings-Kind": "", "Nats-TTL": "1h0m0s", nats.ExpectedStreamHdr: streams.DefaultName,
+		nats.MsgIdHdr: "", "Tidings-Id": "", "Tidings-Kind": "", streams.HeaderDigest: "", "Nats-TTL": "1h0m0s", nats.ExpectedStreamHdr: streams.DefaultName,
 		// By the read, and not stored.
 		"Nats-Stream": streams.DefaultName, "Nats-Subject": "", "Nats-Sequence": "", "Nats-Time-Stamp": "",
 	}
