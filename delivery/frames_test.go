@@ -136,32 +136,6 @@ func TestSubprotocols(t *testing.T) {
 	n.dial(t, "Sec-WebSocket-Protocol", "graphql-ws").closed(4406)
 }
 
-func TestOrigins(t *testing.T) {
-	n := newTown(t, func(c *nodeConfig) { c.delivery.Origins = []string{"https://app.example"} })
-	for origin, allowed := range map[string]bool{
-		"":                         true,
-		"http://" + n.address:      true,
-		"https://app.example":      true,
-		"https://app.example.evil": false,
-		"https://evil.app.example": false,
-		"http://app.example":       false,
-		"https://app.example:8443": false,
-		"null":                     false,
-	} {
-		header := map[string][]string{}
-		if origin != "" {
-			header["Origin"] = []string{origin}
-		}
-		ws, response, err := websocket.DefaultDialer.Dial("ws://"+n.address+wire.Path, header)
-		if (err == nil) != allowed || err != nil && response.StatusCode != 403 {
-			t.Errorf("origin %q: %v", origin, err)
-		}
-		if err == nil {
-			_ = ws.Close()
-		}
-	}
-}
-
 func TestPayloads(t *testing.T) {
 	n := newTown(t)
 	p, _ := n.live(t, "alice")

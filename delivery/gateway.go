@@ -5,12 +5,8 @@ package delivery
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +31,7 @@ type Config struct {
 	Tail    *streams.Tail // made with Encode, or the Encoder of Tracer
 	Cursors *streams.Cursors
 
-	Origins []string // browsers on these origins may connect, beside those of the same host, such as "https://app.example"
+	Origins []string // browsers on these origins may connect, beside those of the same host, such as "https://app.example"; see CheckOrigins
 	Demo    bool     // serve the demo page at /
 
 	APIKeys Keys   // who may use the HTTP API; none: it is off
@@ -164,32 +160,3 @@ func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
 // Connections is the number of connections of the user, here.
 func (g *Gateway) Connections(user string) int { return g.hub.count(streams.CursorID{User: user}) }
-
-// allowed says whether a browser on the request's origin may connect. What is no browser sends none.
-func (g *Gateway) allowed(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" || slices.Contains(g.cfg.Origins, origin) {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
-}
-
-// refusedOrigin tells a page of another origin no, and the log for whom: to the page a browser says no more than that it failed.
-func (g *Gateway) refusedOrigin(r *http.Request) error {
-	g.metrics.limited(limitOrigin)
-	g.oddLog.Warn().Str("origin", r.Header.Get("Origin")).Msg("a page of this origin was refused: start the gateway with --origin for it")
-	return errOrigin
-}
-
-// CheckOrigins says what is wrong with a list for Config.Origins.
-func CheckOrigins(origins []string) error {
-	for _, o := range origins {
-		u, err := url.Parse(o)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" || o != strings.ToLower(o) ||
-			u.Scheme+"://"+u.Host != o {
-			return fmt.Errorf("origin %q: write scheme and host as the browser does, such as https://app.example", o)
-		}
-	}
-	return nil
-}

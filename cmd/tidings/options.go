@@ -57,7 +57,7 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:8081", "address for operators: /livez, /readyz, /metrics, /debug/pprof; '' for none")
 	heading(flags, "Addresses and TLS")
 
-	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages that may connect, beside the gateway's own; repeat for more")
+	flags.StringArrayVar(&o.origins, "origin", nil, "origin of web pages or apps that may connect, beside the gateway's own, such as https://app.example or capacitor://localhost; repeat for more")
 	flags.StringVar(&o.apiKeys, "api-keys", "", "file of keys for the HTTP API, one a line, read again when it changes; or keys in "+keyVariable+". Without one it is off")
 	flags.StringVar(&o.tokenCookie, "token-cookie", "", "name of a cookie in which browsers may send the token, from pages of --origin and of the same host")
 	heading(flags, "Web pages and the HTTP API")
