@@ -50,6 +50,11 @@ func problemFor(err error) *problem {
 	case errors.Is(err, streams.ErrBadNotification), errors.Is(err, streams.ErrBadName):
 		return problemf(http.StatusBadRequest, "%s", err)
 	}
+	if refused := streams.Refusal(err); refused != "" {
+		p = problemf(http.StatusServiceUnavailable, "%s: an operator must act; the gateway's log says how", refused)
+		p.retryAfter = 30 * time.Second
+		return p
+	}
 	c := closingFor(err)
 	p = problemf(http.StatusInternalServerError, "%s: try again; the gateway's log says more", c.reason)
 	switch c.code {

@@ -20,6 +20,7 @@ const (
 	codeNoStore         jetstream.ErrorCode = 10049 // JSStreamStoreFailedF
 	codeTooLarge        jetstream.ErrorCode = 10054 // JSStreamMessageExceedsMaximumErr
 	codeOtherStream     jetstream.ErrorCode = 10060 // JSStreamNotMatchErr
+	codeOverlap         jetstream.ErrorCode = 10065 // JSStreamSubjectOverlapErr
 	codeNotClustered    jetstream.ErrorCode = 10074 // JSStreamReplicasNotSupportedErr
 	codeStoreFailed     jetstream.ErrorCode = 10077 // JSStreamStoreFailedF
 	codeSealed          jetstream.ErrorCode = 10109 // JSStreamSealedErr
@@ -77,6 +78,8 @@ func refusal(err error) (what, todo string) {
 	case codeNoConsumers:
 		return "NATS allows no more users: its limit of consumers is reached",
 			"raise max_consumers of the NATS account and of the stream; tidings doctor says which holds"
+	case codeOverlap:
+		return "another stream has its subjects", "name that with --stream, or take the subjects from it"
 	case codeAccountFull, codeServerFull, codeNoStorage:
 		return "NATS has no room for more", "raise max_store of the server or max_disk of the account, or remove what is not needed"
 	case codeConsumerFailed:

@@ -171,11 +171,39 @@ func TestSettingsThatNATSRefusesAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.Restore()
-	g.unreliable("subjects [notify.user.*] → [notify.user.*,notify.topic.*]: update stream NOTIFICATIONS: nats: API error")
+	g.unreliable("subjects [notify.user.*] → [notify.user.*,notify.topic.*]: update stream NOTIFICATIONS: another stream has its subjects (")
 	if err := direct.js.DeleteStream(testContext(t, patience), "OTHER"); err != nil {
 		t.Fatal(err)
 	}
 	streamstest.Eventually(t, patience, g.tail.Check)
+}
+
+// A stream that was deleted cannot be created again, since another has its subjects.
+func TestADeletedStreamWhoseSubjectsAreTaken(t *testing.T) {
+	t.Parallel()
+	server := streamstest.Run(t)
+	proxy := streamstest.RunProxy(t, server.URL())
+	direct := open(t, server.Connect(t), streams.Config{})
+	nc, err := nats.Connect(proxy.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	g := run(t, nc, streams.Config{}, streams.TailConfig{Poll: pollFast})
+	proxy.Stall()
+	if err := direct.js.DeleteStream(testContext(t, patience), g.stream.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := direct.js.CreateStream(testContext(t, patience), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"notify.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Restore()
+	streamstest.Eventually(t, patience, func() error {
+		if err := g.tail.Check(); err == nil || !strings.Contains(err.Error(), "another stream has its subjects (name that with --stream") {
+			return fmt.Errorf("%w, want the reason", err)
+		}
+		return nil
+	})
 }
 
 // Somebody may insist on other settings: they are put back once in 30 polls, a minute.

@@ -136,7 +136,7 @@ func (t *Tail) Run(ctx context.Context) error {
 			if delay = min(most, 2*delay); errors.Is(err, errAnew) {
 				delay = least
 			}
-			if Refusal(err) != "" {
+			if Refusal(err) != "" || errors.Is(err, ErrStreamMismatch) {
 				t.refused.Store(&err)
 			}
 			t.log.Warn().Err(err).Dur("retry_in_ms", delay).Msg("reading the stream was interrupted")
