@@ -176,12 +176,15 @@ func (t *Tail) begin(ctx context.Context) (r *ring, last uint64, err error) {
 // that is disputed. The consumer is asked first: the stream's answer would hold the whole of the next message.
 func (t *Tail) settle(ctx context.Context, c *consuming, last uint64) (disputed bool, err error) {
 	r := c.ring
-	through := r.position()
-	if through >= last {
+	if r.position() >= last {
 		return false, nil
 	}
 	if more, err := c.more(ctx); err != nil || more {
 		return false, err // it will bring it
+	}
+	through := r.position() // which may have come meanwhile
+	if through >= last {
+		return false, nil
 	}
 	_, found, err := t.stream.leaderNextSure(ctx, ">", through)
 	switch {
