@@ -18,7 +18,7 @@ func (g *Gateway) routeAPI(r chi.Router) {
 	r.Get("/v1/users/{user}/notifications", g.answer(g.getNotifications))
 	r.Options("/v1/users/{user}/notifications", g.preflight(http.MethodGet, "Authorization"))
 	r.Get(EventsPath, g.answer(g.serveEvents))
-	r.Options(EventsPath, g.preflight(http.MethodGet, "Authorization, Last-Event-ID"))
+	r.Options(EventsPath, g.preflight(http.MethodGet, "Authorization, Cache-Control, Last-Event-ID"))
 	r.Post("/v1/ack", g.answer(g.postAck))
 	r.Options("/v1/ack", g.preflight(http.MethodPost, "Authorization, Content-Type"))
 	r.HandleFunc(anything, g.answer(func(_ http.ResponseWriter, request *http.Request) error { return noRoute(r, request) }))

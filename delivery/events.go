@@ -123,8 +123,8 @@ func (e *events) flush(deadline time.Time, slack time.Duration) error {
 		e.begun = true
 		h := e.w.Header()
 		h.Set("Content-Type", eventStream)
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Accel-Buffering", "no") // of nginx
+		h.Set("Cache-Control", "no-store, no-transform") // who compresses would gather events first
+		h.Set("X-Accel-Buffering", "no")                 // of nginx
 		e.w.WriteHeader(http.StatusOK)
 	}
 	_, err := e.w.Write(e.held)

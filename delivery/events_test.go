@@ -124,12 +124,25 @@ func (l *listener) seqs() (seqs []uint64) {
 	}
 }
 
+// A polyfill of EventSource sends headers that a browser asks about first.
+func TestPagesMaySendTheHeadersOfEventSource(t *testing.T) {
+	t.Parallel()
+	const origin = "https://app.example"
+	n := newTown(t, func(c *nodeConfig) { c.delivery.Origins = []string{origin} })
+	a := n.call(t, http.MethodOptions, delivery.EventsPath, "", "Origin", origin, "Access-Control-Request-Method", "GET",
+		"Access-Control-Request-Headers", "authorization,cache-control,last-event-id")
+	a.is(http.StatusNoContent)
+	if got := a.header.Get("Access-Control-Allow-Headers"); got != "Authorization, Cache-Control, Last-Event-ID" {
+		t.Errorf("allowed: %s", got)
+	}
+}
+
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	n := newTown(t)
 	first := n.to(t, "a.b@x.com", `{"n":1}`)
 	l, response := n.hear(t, "a.b@x.com")
-	if got := response.Header.Get("Content-Type"); got != "text/event-stream" || response.Header.Get("Cache-Control") != "no-store" {
+	if got := response.Header.Get("Content-Type"); got != "text/event-stream" || response.Header.Get("Cache-Control") != "no-store, no-transform" {
 		t.Errorf("%v", response.Header)
 	}
 	ready := hears[wire.Ready](l)
