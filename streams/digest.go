@@ -57,7 +57,7 @@ func (p *Publisher) headerAt(ctx context.Context, seq uint64) (nats.Header, erro
 	if err := p.nc.PublishRequest(subject, inbox, fmt.Appendf(nil, `{"seq":%d}`, seq)); err != nil {
 		return nil, err
 	}
-	// A server that forbids the request says so before it answers the flush, and nothing else comes.
+	// A server that forbids the request reports it before it answers the flush, and sends no other answer.
 	if err := p.nc.FlushWithContext(ctx); err != nil {
 		return nil, err
 	}
@@ -81,9 +81,9 @@ func (p *Publisher) headerAt(ctx context.Context, seq uint64) (nats.Header, erro
 	if err := json.Unmarshal(answer.Data, &reply); err != nil {
 		return nil, err
 	}
-	if reply.Error != nil && Offline(reply.Error) {
+	if reply.Error != nil && has(reply.Error, codeNoCluster, codeStreamOffline) { // others, such as an account without JetStream, do not pass
 		return nil, reply.Error
 	}
-	header, _ := nats.DecodeHeadersMsg(reply.Message.Header) // one that cannot be parsed is as good as none
+	header, _ := nats.DecodeHeadersMsg(reply.Message.Header) // a header that cannot be parsed counts as none
 	return header, nil
 }

@@ -122,3 +122,25 @@ func TestAnIDUsedAgainWithoutTheRightToRead(t *testing.T) {
 		return nil
 	})
 }
+
+// So does one in an account that only imports the subjects.
+func TestAnIDUsedAgainFromAnotherAccount(t *testing.T) {
+	t.Parallel()
+	for _, jetStream := range []string{"", "jetstream: enabled, "} {
+		s := streamstest.Run(t, streamstest.WithConfig(`accounts {
+			APP { jetstream: enabled, users: [{user: app, password: x}], exports: [{service: "notify.>"}] }
+			SHOP { `+jetStream+`users: [{user: shop, password: x}], imports: [{service: {account: APP, subject: "notify.>"}}] }
+		}`))
+		open(t, s.Connect(t, nats.UserInfo("app", "x")), streams.Config{})
+		pub, err := streams.NewPublisher(s.Connect(t, nats.UserInfo("shop", "x")), streams.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			r, err := pub.User(testContext(t, patience), "alice", streams.Notification{ID: "x", Data: fmt.Append(nil, i)})
+			if err != nil || r.Seq != 1 || r.Duplicate != (i > 0) {
+				t.Errorf("%q, %d: %+v, %v", jetStream, i, r, err)
+			}
+		}
+	}
+}

@@ -40,7 +40,7 @@ var bans = []struct {
 	{"delivery", "github.com/nats-io/nats-server/", "", "the gateway works with any NATS server"},
 	{"delivery", module + "streams/embedded", "", "only a command runs a server"},
 	{"delivery/wire", module, module + "delivery/wire/strict", "it is the protocol: clients and gateway import it, it imports neither"},
-	{"delivery/wire/strict", module, "", "it is a leaf: whoever reads JSON strictly imports it"},
+	{"delivery/wire/strict", module, "", "it is a leaf: auth, wire and the gateway share it"},
 	{"delivery/client", module, module + "delivery/wire", "a client needs the protocol and nothing else"},
 	{"delivery/client", "github.com/nats-io/", "", "clients speak WebSocket, and stay small"},
 	{"delivery/client", "github.com/go-chi/", "", "clients speak WebSocket, and stay small"},

@@ -1,5 +1,5 @@
-// Package strict reads JSON objects of which every name counts. encoding/json takes the last of two fields of one name, and "User" for
-// "user": what a sender and a reader understand then differs, which is not acceptable where the object admits or acknowledges.
+// Package strict reads JSON objects whose names are unambiguous. encoding/json takes the last of two fields of one name, and "User" for
+// "user", so that two readers can understand one object in two ways. An object that admits a user must not allow that.
 package strict
 
 import (
