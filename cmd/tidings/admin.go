@@ -2,8 +2,10 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,6 +18,8 @@ import (
 type admin struct {
 	*httpServer
 	watched atomic.Pointer[watched]
+	name    string         // host of --admin-listen
+	seldom  zerolog.Logger // a line a minute
 }
 
 // watched is a gateway that has begun to serve.
@@ -36,9 +40,9 @@ func startAdmin(address string, log zerolog.Logger) (*admin, error) {
 	if !isLoopback(hostOf(address)) {
 		log.Warn().Stringer("admin", l.Addr()).Msg("--admin-listen asks nobody who he is: let only those reach it who may see profiles and metrics")
 	}
-	a := &admin{}
+	a := &admin{name: hostOf(address), seldom: log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})}
 	// Profiles take as long as they are asked for: there is no bound for answers.
-	a.httpServer = serve(&http.Server{Handler: a.routes(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}, l, log)
+	a.httpServer = serve(&http.Server{Handler: a.byAddress(a.routes()), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}, l, log)
 	log.Info().Stringer("admin", l.Addr()).Msg("health, metrics and profiles")
 	return a, nil
 }
@@ -82,12 +86,41 @@ func (a *admin) routes() http.Handler {
 		}
 		answerHealth(w, []string{"starting"})
 	})
-	mux.HandleFunc("/debug/pprof/", pprof.Index) // the named ones too; but no cmdline, which may have a password in it
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc(profiles, pprof.Index) // the named ones too; but no cmdline, which may have a password in it
+	mux.HandleFunc(profiles+"profile", pprof.Profile)
+	mux.HandleFunc(profiles+"symbol", pprof.Symbol)
+	mux.HandleFunc(profiles+"trace", pprof.Trace)
 	return mux
 }
+
+// byAddress refuses requests by which a page may read what is here: its author can have a name of their own lead to this listener (DNS
+// rebinding), and to the browser that is one origin. An IP address cannot be had so, and localhost is known to browsers. Other names are
+// taken where the listener is reached from the network, since monitoring may know it by one, but not for profiles.
+func (a *admin) byAddress(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		to, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		inside := to == nil || isLoopback(hostOf(to.String()))
+		if !a.namesAddress(r.Host) && (inside || strings.HasPrefix(r.URL.Path, profiles)) {
+			a.seldom.Warn().Str("host", r.Host).Str("path", r.URL.Path).Msg("--admin-listen: refused a request by a name: ask by IP address, or by localhost")
+			http.Error(w, "ask by IP address, or by localhost: a page could ask by a name of its own", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// namesAddress reports whether a Host header, with or without a port, is an IP address, localhost, or the host of --admin-listen. It may be
+// empty, which no browser sends.
+func (a *admin) namesAddress(host string) bool {
+	name := host
+	if hasPort(host) {
+		name = hostOf(host)
+	}
+	_, err := netip.ParseAddr(strings.Trim(name, "[]"))
+	return err == nil || name == "" || strings.EqualFold(name, "localhost") || strings.EqualFold(name, a.name)
+}
+
+const profiles = "/debug/pprof/"
 
 // answerHealth is ok, or a line for each reason why not.
 func answerHealth(w http.ResponseWriter, reasons []string) {

@@ -3,14 +3,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
@@ -87,6 +92,57 @@ func TestHealth(t *testing.T) {
 	for _, path := range []string{"/", "/debug/pprof/cmdline", "/v1/ws", "/v1/openapi.json", "/tidings.js"} {
 		if status, _, err := get(admin + path); err != nil || status != http.StatusNotFound {
 			t.Errorf("operators get %s: %d %v", path, status, err)
+		}
+	}
+}
+
+// A page whose own name was made to lead to the admin listener reads nothing there. Who asks by address, or by localhost, does; and over the
+// network monitoring may ask by a name, but not for profiles.
+func TestAdminIsAskedByAddress(t *testing.T) {
+	t.Parallel()
+	a, err := startAdmin("127.0.0.1:0", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	const ok, no = http.StatusOK, http.StatusForbidden
+	for host, want := range map[string]struct{ here, health, profiles int }{
+		"":                            {ok, ok, ok}, // as HTTP/1.0 has it
+		a.address.String():            {ok, ok, ok},
+		"localhost:8081":              {ok, ok, ok},
+		"LOCALHOST":                   {ok, ok, ok},
+		"[::1]:8081":                  {ok, ok, ok},
+		"[fd00::1]":                   {ok, ok, ok},
+		"10.1.2.3:8081":               {ok, ok, ok}, // as probes of Kubernetes ask
+		"evil.example:8081":           {no, ok, no},
+		"localhost.evil.example":      {no, ok, no},
+		"127.0.0.1.evil.example":      {no, ok, no},
+		"tidings.monitoring.svc:8081": {no, ok, no},
+	} {
+		for _, path := range []string{"/livez", "/debug/pprof/"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.address.String()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if host != "" && response.StatusCode != want.here { // a client of Go puts the address there
+				t.Errorf("on loopback, %q gets %s: %d, want %d", host, path, response.StatusCode, want.here)
+			}
+			exposed := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 8081}
+			r = r.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, exposed))
+			status := want.health
+			if path != "/livez" {
+				status = want.profiles
+			}
+			w := httptest.NewRecorder()
+			if a.Handler.ServeHTTP(w, r); w.Code != status {
+				t.Errorf("over the network, %q gets %s: %d, want %d", host, path, w.Code, status)
+			}
 		}
 	}
 }
