@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/tidings-io/tidings/delivery/wire/strict"
 )
 
 // Table is an [Authenticator] that knows a fixed set of tokens: for demos, tests and small installations. It holds
@@ -115,8 +117,11 @@ func (t *Table) add(token string, entry json.RawMessage) error {
 
 // parseEntry does not name an unknown field: in a table nested one level too deep it is a token.
 func parseEntry(entry json.RawMessage) (Identity, error) {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(entry, &fields) != nil || fields == nil {
+	fields, err := strict.Object(entry)
+	if errors.As(err, new(*strict.NameError)) {
+		return Identity{}, errors.New("has a field twice (remove one of the two)")
+	}
+	if err != nil {
 		return Identity{}, errors.New(`is not an object (write {"user":"42"})`)
 	}
 	for name := range fields {

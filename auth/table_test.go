@@ -76,6 +76,7 @@ func TestTableErrorsSayWhereAndNoToken(t *testing.T) {
 		`{"sesame":{"user":"a","expires_in":0}}`:           "expires_in is not positive (write seconds, or leave it out",
 		`{"sesame":{"user":"a","expires_in":-1}}`:          "expires_in is not positive",
 		`{"sesame":{"user":"a","expires_in":"1h"}}`:        "expires_in is not a number of seconds",
+		`{"sesame":{"user":"a","user":"root"}}`:            "entry 1 (line 1): has a field twice",
 		`{"sesame":{"user":"a"},"sesame":{"user":"root"}}`: "entry 2 (line 1): the same token stands further up",
 	} {
 		table, err := auth.ParseTable(strings.NewReader(text))

@@ -29,7 +29,7 @@ var (
 
 // Notification is what a backend tells a user.
 type Notification struct {
-	Data        []byte        // any bytes, also none
+	Data        []byte        // any bytes, also none; JSON of more than 60 levels reaches clients as bytes
 	ID          string        // counts once per recipient within the duplicates window; empty: one is made
 	Kind        string        // such as "order.shipped"
 	ContentType string        // text/… keeps data a string that happens to be JSON
