@@ -89,7 +89,11 @@ func TestALaggingReplicaEndsNoColdRead(t *testing.T) {
 	for ; lagged < 20; lagged++ {
 		st := g.mark()
 		<-g.tail.Reached(st.Epoch, st.Last)
-		r, err := g.tail.Reader(st, 0, []streams.Source{{Subject: subject}})
+		sources := []streams.Source{{Subject: subject}}
+		for i := range 20 * (lagged % 2) { // so many that it is asked first which have anything to read
+			sources = append(sources, streams.Source{Subject: topicSubject(t, fmt.Sprint("of which nothing is said ", i))})
+		}
+		r, err := g.tail.Reader(st, 0, sources)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,8 +24,23 @@ type coldPart struct {
 	done    bool
 }
 
+// Turns of readers that read alone.
+const (
+	coldSlice    = 16 // requests, then others have their turn
+	coldEach     = 2  // slices at the same time of one user, with all connections
+	coldBatchMin = 8  // messages in one request, of readers with very many subjects: all that they read first is held
+
+	// A read of one subject takes 0.1 to 2.5 ms, by how many messages of others it steps over; to scan all takes 6 µs for a message. If
+	// more subjects than sweepCost have something to read, they are scanned where that lies within so many messages for each.
+	scanMax  = 80
+	scanSpan = 2000 // seqs, then others have their turn
+)
+
 // batch is what was read of a part.
 type batch struct {
+	subject string
+	after   uint64
+
 	msgs []Message
 	more bool
 	hole uint64
@@ -100,7 +115,7 @@ func (c *coldRead) read(ctx context.Context, dst []Entry, full int, counts []int
 				return dst, ctx.Err()
 			}
 		}
-		if c.turn.swept {
+		if c.r.active = c.turn.active; c.turn.swept {
 			return c.share(dst, full, counts)
 		}
 		w := c.turn
@@ -193,67 +208,122 @@ func (t *Tail) coldReads(ctx context.Context) {
 		if w == nil {
 			return
 		}
-		began, done, asked := time.Now(), ColdRead{Readers: 1}, false
-		for i, subject := range w.subjects {
-			if !w.wanted[i] || w.withdrawn.Load() {
-				continue
-			}
-			asked = true
-			b := &batch{}
-			b.msgs, b.more, b.hole, b.err = t.readProven(ctx, subject, w.after[i], w.upTo, coldBatch, w.epoch)
-			w.batches[i] = b
-			done.Messages += len(b.msgs)
-			if b.err != nil {
-				done.Failed = true
-				break
-			}
+		if w.scans(t) {
+			w.most = max(w.most, sweepBatch) // it keeps what its reader does not want at once
+			t.sweep(ctx, t.current(), []*turn{w}, scanSpan)
+			t.desk.served(w, true)
+			continue
 		}
-		close(w.given)
+		began, done := time.Now(), ColdRead{Readers: 1}
+		asked, over := t.readSlice(ctx, w, &done)
+		if over {
+			close(w.given)
+		}
+		t.desk.served(w, over)
 		if asked { // else the reader went before
 			t.coldReadDone(done, began)
 		}
 	}
 }
 
-// readProven is readAfter with a look at the stream behind it: up to hole, messages may have been dropped before they were read, where
-// that lies past after. That there is no more, up to a seq, is proven. A server that is stopping says it too, of a store that is
-// closed: so the stream must still answer afterwards, over the same connection. A replica that lags says it of what it has not
-// yet got: so it must be shown that one has all. Where the proof fails there is an error beside the messages, which are good.
-func (t *Tail) readProven(ctx context.Context, subject string, after, upTo uint64, batch int, epoch string) (
-	msgs []Message, more bool, hole uint64, err error,
-) {
+// scans reports whether a turn is served alone by a scan of all that lies behind its position.
+func (w *turn) scans(t *Tail) bool {
+	if w.only || w.active <= sweepCost {
+		return false
+	}
+	end := t.current().readable()
+	return end-min(end, w.from) <= uint64(scanMax*w.active)
+}
+
+// readSlice reads some of a turn's subjects, so that no reader has more than coldSlice requests made before others have their turn. The
+// turn is over once all were read, or one failed.
+func (t *Tail) readSlice(ctx context.Context, w *turn, done *ColdRead) (asked, over bool) {
+	if w.withdrawn.Load() {
+		return false, true
+	}
+	todo := w.todo()
+	if len(todo) == 0 {
+		return false, true
+	}
+	if w.looked == 0 && len(todo) < emptyMin {
+		w.looked = len(w.subjects)
+	}
+	if w.looked < len(w.subjects) {
+		t.skipEmpty(ctx, w)
+		return true, len(w.todo()) == 0
+	}
+	if w.batch == 0 && w.active == 0 && len(w.subjects) >= emptyMin {
+		w.active = len(todo)
+		return false, false // it may be better to scan
+	}
+	if w.batch == 0 {
+		w.batch = max(coldBatchMin, coldBatch*emptyMin/max(emptyMin, len(todo)))
+	}
+	todo = todo[:min(len(todo), coldSlice)]
+	var reads []*batch
+	for _, i := range todo {
+		reads = append(reads, &batch{subject: w.subjects[i], after: w.after[i]})
+	}
+	for n, b := range t.readProven(ctx, reads, w.upTo, w.batch, w.epoch) {
+		w.batches[todo[n]] = b
+		done.Messages += len(b.msgs)
+		done.Failed = done.Failed || b.err != nil
+	}
+	return true, done.Failed || len(w.todo()) == 0
+}
+
+// readProven reads the subjects of the batches, each up to so many messages behind its seq, and looks at the stream once behind all of
+// them: up to hole, messages may have been dropped before they were read, where that lies past after. That there is no more, up to a seq,
+// is proven. A server that is stopping says it too, of a store that is closed: so the stream must still answer afterwards, over the same
+// connection. A replica that lags says it of what it has not yet got: so it must be shown that one has all. If the proof fails there is
+// an error beside the messages, which are good. It returns what was read: the last may be the first that failed.
+func (t *Tail) readProven(ctx context.Context, reads []*batch, upTo uint64, most int, epoch string) []*batch {
 	reconnects := t.stream.nc.Stats().Reconnects
-	if msgs, more, err = t.stream.readAfter(ctx, subject, after, batch); err != nil {
-		return nil, false, 0, err
+	read, found := 0, false
+	for _, b := range reads {
+		if b.msgs, b.more, b.err = t.stream.readAfter(ctx, b.subject, b.after, most); b.err != nil {
+			break
+		}
+		read, found = read+1, found || len(b.msgs) > 0
+	}
+	if read == 0 {
+		return reads[:1]
 	}
 	st, err := t.Mark(ctx)
-	for late := time.Now().Add(linkTimeout); err != nil && len(msgs) > 0 && t.Epoch() == epoch && time.Now().Before(late) && ctx.Err() == nil; {
+	for late := time.Now().Add(linkTimeout); err != nil && found && t.Epoch() == epoch && time.Now().Before(late) && ctx.Err() == nil; {
 		// They would only be read once more.
 		_ = pause(ctx, lookWithin) // whose end the loop sees
 		st, err = t.Mark(ctx)
 	}
-	if err != nil {
-		return nil, false, 0, err
+	if err == nil && st.Epoch != epoch {
+		err = ErrReplaced
 	}
-	if st.Epoch != epoch {
-		return nil, false, 0, ErrReplaced
-	}
-	end, hole := after, st.Expired
-	if n := len(msgs); n > 0 {
-		end, hole = msgs[n-1].Seq, min(hole, msgs[0].Seq-1)
-	}
-	if more || end >= upTo {
-		return msgs, more, hole, nil
-	}
-	if max(st.Replicas, int(t.replicas.Load())) > 1 { // it may just be becoming more, or fewer
-		if err := t.replicaHas(ctx, epoch, subject, end, upTo); err != nil {
-			return msgs, false, hole, err
+	for _, b := range reads[:read] {
+		if err != nil {
+			b.msgs, b.err = nil, err
+		} else {
+			t.prove(ctx, b, st, upTo, reconnects)
 		}
 	}
-	if t.stream.nc.Stats().Reconnects != reconnects {
-		return msgs, false, hole, errNotProven
+	return reads[:min(read+1, len(reads))]
+}
+
+// prove sets the hole of a batch, and its error where it cannot be proven that there is no more.
+func (t *Tail) prove(ctx context.Context, b *batch, st State, upTo, reconnects uint64) {
+	end := b.after
+	b.hole = st.Expired
+	if n := len(b.msgs); n > 0 {
+		end, b.hole = b.msgs[n-1].Seq, min(b.hole, b.msgs[0].Seq-1)
 	}
-	return msgs, false, hole, nil
+	if b.more || end >= upTo {
+		return
+	}
+	if max(st.Replicas, int(t.replicas.Load())) > 1 { // it may just be becoming more, or fewer
+		b.err = t.replicaHas(ctx, st.Epoch, b.subject, end, upTo)
+	}
+	if b.err == nil && t.stream.nc.Stats().Reconnects != reconnects {
+		b.err = errNotProven
+	}
 }
 
 // replicaHas proves that the stream has no more of the subject behind a seq and up to another, which some replica has said: it may lag.

@@ -55,3 +55,48 @@ func TestCheapestSweep(t *testing.T) {
 		})
 	}
 }
+
+// Users are served in turn, each by a bounded number of workers, however many readers they have and whatever a turn is cut into.
+func TestUsersAreServedInTurn(t *testing.T) {
+	t.Parallel()
+	d := newDesk()
+	for _, user := range []string{"a", "a", "a", "a", "b", "c", "c"} {
+		d.queue(&turn{user: user, given: make(chan struct{})})
+	}
+	var busy []*turn
+	take := func(want string) {
+		t.Helper()
+		got := ""
+		if w := d.first(); w != nil {
+			got, busy = w.user, append(busy, w)
+		}
+		if got != want {
+			t.Errorf("%q is served, want %q", got, want)
+		}
+	}
+	serve := func(i int, over bool) {
+		d.served(busy[i], over)
+		busy = append(busy[:i], busy[i+1:]...)
+	}
+	for _, want := range []string{"a", "b", "c", "a", "c", ""} { // a has two workers, and must wait
+		take(want)
+	}
+	serve(1, false) // b goes on behind the others
+	take("b")
+	serve(0, false) // the first of a likewise
+	take("a")
+	take("")
+	for len(busy) > 0 {
+		serve(0, true)
+	}
+	take("a")
+	take("a")
+	take("")
+	if d.count != 0 || len(d.waiting) != 0 || len(d.users) != 0 {
+		t.Errorf("%d wait: %v, %v", d.count, d.waiting, d.users)
+	}
+	withdrawn := &turn{user: "d", given: make(chan struct{})}
+	d.queue(withdrawn)
+	d.withdraw(withdrawn)
+	take("")
+}

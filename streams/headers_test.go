@@ -166,7 +166,7 @@ func (r *readers) scan(ctx context.Context, subject string, after uint64) (frame
 	ring := r.cold.current()
 	for end := ring.readable(); after < end; {
 		w := &turn{epoch: ring.epoch, subjects: []string{subject}, after: []uint64{after}, from: after, upTo: end, most: 100_000, given: make(chan struct{})}
-		r.cold.sweep(ctx, ring, []*turn{w})
+		r.cold.sweep(ctx, ring, []*turn{w}, sweepSpan)
 		if w.err != nil {
 			r.Fatal(w.err)
 		}

@@ -37,6 +37,7 @@ type Reader struct {
 	woken   chan struct{}
 	warm    bool      // the position was in memory once: what was evicted since, the chains tell
 	cold    *coldRead // while it lies before the Tail
+	active  int       // how many sources had something to read there, when that was last found out; 0: not known
 	fresh   bool      // it starts before the stream's first message, and nothing was given yet, nor that there is nothing
 	told    uint64    // up to here messages may be gone, as the owner knows, or is to be told
 	untold  uint64    // likewise, not yet told; 0: nothing
@@ -96,6 +97,7 @@ func (r *Reader) Sources(sources []Source) {
 		}
 	}
 	r.endCold()
+	r.active = 0
 	r.warm = r.pos >= g.base
 }
 

@@ -27,7 +27,7 @@ func (t *Tail) Stats() TailStats {
 	default:
 	}
 	t.desk.mu.Lock()
-	st.Waiting = len(t.desk.waiting)
+	st.Waiting = t.desk.count
 	t.desk.mu.Unlock()
 	if r := t.current(); r != nil {
 		r.mu.RLock()
@@ -38,7 +38,7 @@ func (t *Tail) Stats() TailStats {
 	return st
 }
 
-// ColdRead is one turn at reading the stream for readers whose positions are older than the Tail.
+// ColdRead is one turn, or a slice of one, at reading the stream for readers whose positions are older than the Tail.
 type ColdRead struct {
 	Sweep    bool // for many readers at once; else for one alone
 	Readers  int

@@ -21,16 +21,21 @@ const (
 	sweepCost = 60
 )
 
-// desk hands out turns at reading the stream. A few readers read alone; many that wait are swept.
+// desk hands out turns at reading the stream. A few readers read alone; many that wait are swept. Users are served in turn, whatever
+// the number of their readers, and each by coldEach workers at most.
 type desk struct {
 	mu      sync.Mutex
-	waiting []*turn
-	bell    chan struct{} // has room for one: somebody is waiting
-	crowd   chan struct{} // likewise: enough are
+	waiting map[string][]*turn // by user
+	users   []string           // that have readers waiting; who was served last is at the end
+	count   int                // of turns that wait
+	serving map[string]int     // workers, by user
+	bell    chan struct{}      // has room for one: somebody is waiting
+	crowd   chan struct{}      // likewise: enough are
 }
 
 // turn is one reader's wish for a batch, with what was found for it. The reader may be away meanwhile.
 type turn struct {
+	user     string
 	only     bool // alone will do: it is in the midst of a batch
 	epoch    string
 	subjects []string
@@ -46,6 +51,9 @@ type turn struct {
 	given     chan struct{} // closed when what follows is there
 
 	batches []*batch // by subject, where it had its turn alone
+	looked  int      // up to this subject it is known which have nothing to read
+	active  int      // how many have, before the first was read; 0: not known
+	batch   int      // messages in one request
 
 	// Of a sweep.
 	swept   bool
@@ -60,13 +68,19 @@ type sweptEntry struct {
 }
 
 func newDesk() *desk {
-	return &desk{bell: make(chan struct{}, 1), crowd: make(chan struct{}, 1)}
+	return &desk{
+		waiting: map[string][]*turn{}, serving: map[string]int{}, bell: make(chan struct{}, 1), crowd: make(chan struct{}, 1),
+	}
 }
 
 func (c *coldRead) newTurn(most int) *turn {
 	w := &turn{
-		epoch: c.r.ring.epoch, told: c.r.told, fresh: c.r.fresh, from: c.upTo, upTo: c.upTo, most: most,
+		active: c.r.active,
+		epoch:  c.r.ring.epoch, told: c.r.told, fresh: c.r.fresh, from: c.upTo, upTo: c.upTo, most: most,
 		given: make(chan struct{}), batches: make([]*batch, len(c.parts)),
+	}
+	if len(c.parts) > 0 {
+		w.user = c.parts[0].subject // the user's own comes first
 	}
 	for i := range c.parts {
 		p := &c.parts[i]
@@ -78,12 +92,31 @@ func (c *coldRead) newTurn(most int) *turn {
 	return w
 }
 
+// todo returns the subjects of a turn alone that are still to be read.
+func (w *turn) todo() (subjects []int) {
+	for i, wanted := range w.wanted {
+		if wanted && w.batches[i] == nil {
+			subjects = append(subjects, i)
+		}
+	}
+	return subjects
+}
+
 func (d *desk) queue(w *turn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.waiting = append(d.waiting, w)
+	d.add(w)
+}
+
+// add is called with mu held.
+func (d *desk) add(w *turn) {
+	if len(d.waiting[w.user]) == 0 {
+		d.users = append(d.users, w.user)
+	}
+	d.waiting[w.user] = append(d.waiting[w.user], w)
+	d.count++
 	signal(d.bell)
-	if len(d.waiting) >= sweepLeast {
+	if d.count >= sweepLeast {
 		signal(d.crowd)
 	}
 }
@@ -93,12 +126,22 @@ func (d *desk) withdraw(w *turn) {
 	w.withdrawn.Store(true)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if i := slices.Index(d.waiting, w); i >= 0 {
-		d.waiting = slices.Delete(d.waiting, i, i+1)
+	if i := slices.Index(d.waiting[w.user], w); i >= 0 {
+		d.remove(w.user, i)
+		if len(d.waiting[w.user]) == 0 {
+			d.users = slices.DeleteFunc(d.users, func(user string) bool { return user == w.user })
+		}
 	}
 }
 
-// take waits for a turn to be served alone: the first that came. It is nil when ctx is done.
+func (d *desk) remove(user string, i int) {
+	d.count--
+	if d.waiting[user] = slices.Delete(d.waiting[user], i, i+1); len(d.waiting[user]) == 0 {
+		delete(d.waiting, user)
+	}
+}
+
+// take waits for a turn to be served alone. It is nil when ctx is done. What was taken must be served.
 func (d *desk) take(ctx context.Context) *turn {
 	for {
 		select {
@@ -112,17 +155,41 @@ func (d *desk) take(ctx context.Context) *turn {
 	}
 }
 
-func (d *desk) first() (w *turn) {
+// first returns the first turn of the user who has waited for longest since the last one, or nil.
+func (d *desk) first() *turn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.waiting) == 0 {
+	i := slices.IndexFunc(d.users, func(user string) bool { return d.serving[user] < coldEach })
+	if i < 0 {
 		return nil
 	}
-	w, d.waiting = d.waiting[0], d.waiting[1:]
-	if len(d.waiting) > 0 {
+	user := d.users[i]
+	w := d.waiting[user][0]
+	d.remove(user, 0)
+	d.users = slices.Delete(d.users, i, i+1)
+	if len(d.waiting[user]) > 0 {
+		d.users = append(d.users, user)
+	}
+	d.serving[user]++
+	if d.count > 0 {
 		signal(d.bell)
 	}
 	return w
+}
+
+// served notes that a worker is done with a turn, or with a slice of it: then it waits again, behind those of others.
+func (d *desk) served(w *turn, over bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.serving[w.user]--; d.serving[w.user] <= 0 {
+		delete(d.serving, w.user)
+	}
+	if !over {
+		w.only = w.only || w.batch > 0
+		d.add(w)
+	} else if d.count > 0 {
+		signal(d.bell)
+	}
 }
 
 func signal(bell chan struct{}) {
@@ -136,17 +203,30 @@ func signal(bell chan struct{}) {
 func (d *desk) gather(end uint64) []*turn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.waiting) < sweepLeast {
+	if d.count < sweepLeast {
 		return nil
 	}
-	all := d.waiting
-	d.waiting = slices.Clone(all)
-	d.waiting = slices.DeleteFunc(d.waiting, func(w *turn) bool { return !w.only })
+	var all []*turn
+	for _, user := range d.users {
+		all = append(all, d.waiting[user]...)
+	}
 	all = slices.DeleteFunc(all, func(w *turn) bool { return w.only })
 	slices.SortStableFunc(all, func(a, b *turn) int { return cmp.Compare(a.from, b.from) })
-	cut := cheapest(all, end)
-	d.waiting = append(d.waiting, all[:cut]...) // outliers
-	return all[cut:]
+	swept := all[cheapest(all, end):] // the others are outliers
+	taken := make(map[*turn]bool, len(swept))
+	for _, w := range swept {
+		taken[w] = true
+	}
+	d.count -= len(swept)
+	for user, waiting := range d.waiting {
+		if waiting = slices.DeleteFunc(waiting, func(w *turn) bool { return taken[w] }); len(waiting) > 0 {
+			d.waiting[user] = waiting
+		} else {
+			delete(d.waiting, user)
+		}
+	}
+	d.users = slices.DeleteFunc(d.users, func(user string) bool { return len(d.waiting[user]) == 0 })
+	return swept
 }
 
 // cheapest says where to cut turns, in the order of their positions: those before it read alone, those behind it are swept from the
@@ -180,7 +260,7 @@ func (t *Tail) sweeps(ctx context.Context) {
 			if len(turns) == 0 {
 				break
 			}
-			t.sweep(ctx, r, turns)
+			t.sweep(ctx, r, turns, sweepSpan)
 		}
 	}
 }
@@ -193,9 +273,9 @@ type member struct {
 
 // sweep reads the stream from the first turn on and gives each what is its own. One that has as many as it wants leaves. It ends after
 // a while, also where the link is slow, so that all have what came until then; those who want more are in the next.
-func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
+func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn, span uint64) {
 	at := turns[0].from
-	end := min(r.readable(), at+sweepSpan)
+	end := min(r.readable(), at+span)
 	members := map[string][]member{}
 	left := map[*turn]struct{}{}
 	give := func(w *turn, at uint64, err error) {
@@ -215,9 +295,10 @@ func (t *Tail) sweep(ctx context.Context, r *ring, turns []*turn) {
 		}
 	}
 	var failed error
-	began, done := time.Now(), ColdRead{Sweep: true, Readers: len(turns)}
+	began, done := time.Now(), ColdRead{Sweep: len(turns) > 1, Readers: len(turns)}
 	for at < end && len(left) > 0 && failed == nil && time.Since(began) < sweepTime {
-		msgs, more, hole, err := t.readProven(ctx, ">", at, end, sweepBatch, r.epoch)
+		b := t.readProven(ctx, []*batch{{subject: ">", after: at}}, end, sweepBatch, r.epoch)[0]
+		msgs, more, hole, err := b.msgs, b.more, b.hole, b.err
 		done.Messages += len(msgs)
 		if failed = err; err != nil && len(msgs) == 0 {
 			break

@@ -44,7 +44,7 @@ func TestASweepEndsInAHole(t *testing.T) {
 		epoch: st.Epoch, subjects: []string{UserPrefix + "nobody"}, after: []uint64{0}, upTo: end, most: 64, given: make(chan struct{}),
 	}
 	before := nc.Stats().OutMsgs
-	tail.sweep(t.Context(), tail.ring, []*turn{reader})
+	tail.sweep(t.Context(), tail.ring, []*turn{reader}, sweepSpan)
 	if asked := nc.Stats().OutMsgs - before; reader.at != end || reader.err != nil || asked > 5 {
 		t.Errorf("at %d, %v, after %d requests", reader.at, reader.err, asked)
 	}

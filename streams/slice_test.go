@@ -1,0 +1,62 @@
+package streams
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/tidings-io/tidings/streams/streamstest"
+)
+
+// A turn with many subjects is read in slices, each of a bounded number of requests.
+func TestATurnIsReadInSlices(t *testing.T) {
+	t.Parallel()
+	nc := streamstest.Run(t).Connect(t)
+	stream, err := Open(t.Context(), nc, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publisher, err := NewPublisher(nc, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const topics = 40 // half of which are active
+	w := &turn{given: make(chan struct{}), batches: make([]*batch, topics), upTo: topics / 2}
+	for i := range topics {
+		subject, err := TopicSubject(fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.subjects, w.after, w.wanted = append(w.subjects, subject), append(w.after, 0), append(w.wanted, true)
+		if i%2 == 0 {
+			if _, err := publisher.Topic(t.Context(), fmt.Sprint(i), Notification{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	st, err := stream.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.epoch = st.Epoch
+	tail := NewTail(stream, TailConfig{})
+	tail.ring = newRing(st.Epoch, 0, 1<<20)
+	tail.replicas.Store(1)
+	go tail.answerMarks(t.Context())
+	slices := 0
+	for over := false; !over; slices++ {
+		before := nc.Stats().OutMsgs
+		_, over = tail.readSlice(t.Context(), w, &ColdRead{})
+		if asked := nc.Stats().OutMsgs - before; asked > 2*coldSlice+5 { // a subscription's end is one too, and the state at the end
+			t.Errorf("%d messages to NATS in one slice", asked)
+		}
+	}
+	found := 0
+	for i, b := range w.batches {
+		if found += len(b.msgs); b.err != nil || len(b.msgs) != (i+1)%2 {
+			t.Errorf("subject %d: %d messages, %v", i, len(b.msgs), b.err)
+		}
+	}
+	if slices != 4 { // what is active, what to do, 16 and 4 of them
+		t.Errorf("%d slices, and %d messages", slices, found)
+	}
+}
