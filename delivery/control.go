@@ -148,9 +148,6 @@ func Disconnect(ctx context.Context, nc *nats.Conn, user string, device *string,
 			}
 			return closed, gateways, nil
 		}
-		if msg.Header.Get("Status") == "503" {
-			return closed, gateways, nil
-		}
 		var reply disconnectReply
 		if json.Unmarshal(msg.Data, &reply) == nil {
 			closed += reply.Closed

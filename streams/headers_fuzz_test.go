@@ -22,7 +22,7 @@ func FuzzReaders(f *testing.F) {
 		f.Add(name, "NATS/1.0\r\nTidings-Id: i\r\n\r\n", "x")
 		f.Add(name, "NATS/1.0\r\nTidings-Kind: a\nb\r\n\r\n", "x")
 	}
-	r := openReaders(f)
+	r := openReaders(f, Config{MaxMsgsPerSubject: -1})
 	f.Fuzz(func(t *testing.T, name, block, data string) {
 		// A token has no spaces, nothing may expire between two reads, and a message is dropped that is only to be traced.
 		if name == "" || strings.ContainsAny(name, " \t\r\n\f") || len(name)+len(block)+len(data) > 4000 ||
@@ -77,7 +77,7 @@ func TestRandomHeaderBlocks(t *testing.T) {
 	const alice = UserPrefix + "alice"
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
-	r := openReaders(t)
+	r := openReaders(t, Config{MaxMsgsPerSubject: -1})
 	raw, err := streamstest.DialRaw(r.url)
 	if err != nil {
 		t.Fatal(err)

@@ -54,10 +54,10 @@ func (r *readers) interruptions() int { return len(r.log.lines("reading the stre
 
 const readersWithin = 20 * time.Second
 
-func openReaders(t testing.TB) *readers {
+func openReaders(t testing.TB, cfg Config) *readers {
 	server := streamstest.Run(t)
 	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
-	stream, err := Open(t.Context(), server.Connect(t, quiet), Config{MaxMsgsPerSubject: -1})
+	stream, err := Open(t.Context(), server.Connect(t, quiet), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func forged(end string) string {
 // Each reader gives the same message, whatever its header block is.
 func TestHeaderBlocksAreTheSameToAllReaders(t *testing.T) {
 	t.Parallel()
-	r := openReaders(t)
+	r := openReaders(t, Config{MaxMsgsPerSubject: -1})
 	for name, c := range blocks {
 		before := r.publish(UserPrefix+"alice", c.block, c.data, 1)
 		tail, single, scan, list := r.read(UserPrefix+"alice", before.Last)
@@ -270,7 +270,7 @@ func like(frame, parts string) bool {
 // What looks like a status of NATS does not end the tail's consumer, which would delay every user.
 func TestStatusesOfAPublisherDelayNobody(t *testing.T) {
 	t.Parallel()
-	r := openReaders(t)
+	r := openReaders(t, Config{MaxMsgsPerSubject: -1})
 	r.publish(UserPrefix+"alice", "NATS/1.0\r\nStatus: 503\r\n\r\n", "", 500)
 	if got := r.follow(t.Context(), r.warm, otherUser, 500); len(got) != 1 {
 		t.Errorf("the next user gets %q", got)
@@ -290,10 +290,21 @@ func TestStatusesOfAPublisherDelayNobody(t *testing.T) {
 // A publisher whose headers nobody can read is named in the log, once a minute.
 func TestUnreadableHeadersAreLoggedOnce(t *testing.T) {
 	t.Parallel()
-	r := openReaders(t)
+	r := openReaders(t, Config{MaxMsgsPerSubject: -1})
 	r.publish(UserPrefix+"alice", "NATS/1.0\r\nTidings-Kind: a\nb\r\n\r\n", "x", 20)
 	lines := r.log.lines("header block cannot be read")
 	if len(lines) != 2 || !strings.Contains(lines[0], `"subject":"notify.user.alice"`) {
 		t.Errorf("two tails log %q", lines)
+	}
+}
+
+// Where no consumer may be made beside those of the tails, a message whose headers do not tell enough is read all the same.
+func TestUnreadableHeadersWithoutAnotherConsumer(t *testing.T) {
+	t.Parallel()
+	r := openReaders(t, Config{MaxConsumers: 2})
+	r.publish(UserPrefix+"alice", "NATS/1.0\r\nTidings-Kind: a\nb\r\n\r\n", "x", 5)
+	tail, single, scan, list := r.read(UserPrefix+"alice", 0)
+	if len(tail) != 5 || !slices.Equal(single, tail) || !slices.Equal(scan, tail) || !slices.Equal(list, tail) {
+		t.Errorf("the tail gives %q, the others %q, %q and %q", tail, single, scan, list)
 	}
 }

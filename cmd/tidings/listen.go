@@ -83,6 +83,7 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 		Token:     func(context.Context) (string, error) { return o.token, nil },
 		Device:    o.device,
 		ManualAck: o.noAck,
+		MaxFrame:  256 << 20, // more than a gateway sends, whatever its --max-notification
 		OnMessage: func(_ context.Context, m client.Message) error {
 			if o.count > 0 && seen >= o.count {
 				return context.Canceled // more came before the connection was closed: not ours any more
