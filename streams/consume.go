@@ -239,21 +239,34 @@ func (p *pull) status(msg *nats.Msg) error {
 }
 
 // readDelivered reads messages of a subject behind a seq as the Tail does, by a consumer that is made for it: the sequence and the time of
-// a message are in its reply subject, whatever its headers are. It costs three requests, and one goes on at a time.
-func (s *Stream) readDelivered(ctx context.Context, subject string, after uint64, batch, bytes int) (msgs []Message, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
+// a message are in its reply subject, whatever its headers are. It costs three requests, and one goes on at a time. If that is no way,
+// such as at a limit of consumers, it asks the stream's leader for one message.
+func (s *Stream) readDelivered(ctx context.Context, subject string, after uint64, batch, bytes int) ([]Message, error) {
 	select {
 	case s.delivering <- struct{}{}:
 		defer func() { <-s.delivering }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	msgs, failed := s.deliver(ctx, subject, after, batch, bytes)
+	if len(msgs) > 0 {
+		return msgs, nil
+	}
+	m, found, err := s.leaderNext(ctx, subject, after)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, cmp.Or(failed, errNotProven) // a replica that lags, or the message was deleted meanwhile
+	}
+	return []Message{m}, nil
+}
+
+func (s *Stream) deliver(ctx context.Context, subject string, after uint64, batch, bytes int) (msgs []Message, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	name, remove, err := s.createConsumer(ctx, "Tidings gateway: reads what other requests cannot", subject, after, 5*time.Second)
-	if err != nil { // such as a limit of consumers
-		if m, found, getErr := s.leaderNext(ctx, subject, after); getErr == nil && found {
-			return []Message{m}, nil
-		}
+	if err != nil {
 		return nil, err
 	}
 	defer remove()
@@ -265,20 +278,14 @@ func (s *Stream) readDelivered(ctx context.Context, subject string, after uint64
 	defer get.close()
 	for expect := uint64(1); len(msgs) < batch; expect++ {
 		msg, err := get.next(ctx)
-		if err != nil {
+		if err != nil || msg.Reply == "" { // all that there is, or all that fits
 			return msgs, err
-		}
-		if msg.Reply == "" {
-			break // all that there is, or all that fits
 		}
 		m, at, ok := delivered(msg)
 		if !ok || at != expect {
 			return msgs, errHole
 		}
 		msgs = append(msgs, m)
-	}
-	if len(msgs) == 0 {
-		return nil, errNotProven // a replica that lags, or the message was deleted meanwhile
 	}
 	return msgs, nil
 }
