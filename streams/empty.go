@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,16 +32,39 @@ func (s *Stream) lastBehind(ctx context.Context, subjects []string, after uint64
 	}
 	defer get.close()
 	last = map[string]uint64{}
+	unclear := false     // the message before, of which the next answer tells the seq
+	var came, all uint64 // messages; all is 0 until one says how many follow
 	for before := uint64(0); ; {
 		msg, err := get.next(ctx)
 		if err != nil {
 			return nil, 0, err
 		}
 		kind := s.kindOf(msg)
-		if at, _ := serverNumber(msg.Header, jetstream.LastSequenceHeader); kind == answerUnclear || at != before {
-			return nil, 0, errNotTold // or one of them did not arrive
+		if kind == answerUnclear {
+			if unclear {
+				return nil, 0, errNotTold
+			}
+			unclear = true
+			came++
+			continue
+		}
+		at, _ := serverNumber(msg.Header, jetstream.LastSequenceHeader)
+		if unclear {
+			m, found, err := s.resolve(ctx, ">", at)
+			if err != nil || !found {
+				return nil, 0, cmp.Or(err, errNotTold)
+			}
+			last[m.Subject], before, unclear = at, at, false
+		}
+		if at != before {
+			return nil, 0, errNotTold // one of them did not arrive
 		}
 		if kind == answerMessage {
+			came++
+			follow, _ := serverNumber(msg.Header, headerPending)
+			if all == 0 {
+				all = came + follow
+			}
 			before, _ = serverNumber(msg.Header, jetstream.SequenceHeader)
 			last[serverValue(msg.Header, jetstream.SubjectHeader)] = before
 			continue
@@ -49,7 +73,7 @@ func (s *Stream) lastBehind(ctx context.Context, subjects []string, after uint64
 		upTo, told := serverNumber(msg.Header, headerUpTo)
 		pending, _ := serverNumber(msg.Header, headerPending)
 		switch {
-		case status == "204" && told && pending == 0:
+		case status == "204" && told && pending == 0 && (all == 0 || came == all):
 			return last, upTo, nil
 		case status == "404" && what == "No Results" && before == 0:
 			return last, 0, nil

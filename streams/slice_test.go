@@ -2,6 +2,7 @@ package streams
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/tidings-io/tidings/streams/streamstest"
@@ -58,5 +59,31 @@ func TestATurnIsReadInSlices(t *testing.T) {
 	}
 	if slices != 4 { // what is active, what to do, 16 and 4 of them
 		t.Errorf("%d slices, and %d messages", slices, found)
+	}
+}
+
+// That headers of a publisher cannot be read hides no subject. Each message is followed by one for somebody else.
+func TestSubjectsWithUnreadableHeadersAreNotEmpty(t *testing.T) {
+	t.Parallel()
+	r := openReaders(t, Config{MaxMsgsPerSubject: -1})
+	var topics []string
+	for i := range 4 {
+		topics = append(topics, fmt.Sprint(TopicPrefix, i))
+	}
+	for i, block := range []string{"", "NATS/1.0\r\nTidings-Kind: a\nb\r\n\r\n", "NATS/1.0\r\nTidings-Kind: a\r\n\r\n"} {
+		r.publish(topics[i], block, "x", 1)
+	}
+	st := r.state()
+	last, upTo, err := r.stream.lastBehind(t.Context(), topics, 0)
+	if want := map[string]uint64{topics[0]: 1, topics[1]: 3, topics[2]: 5}; err != nil || !maps.Equal(last, want) || upTo != st.Last {
+		t.Errorf("%v up to %d, %v; want %v up to %d", last, upTo, err, want, st.Last)
+	}
+	if last, _, err := r.stream.lastBehind(t.Context(), topics, 1); err != nil || len(last) != 2 {
+		t.Errorf("behind the first: %v, %v", last, err)
+	}
+	r.publish(topics[3], "NATS/1.0\r\nTidings-Kind: a\nb\r\n\r\n", "x", 1)
+	r.publish(topics[1], "NATS/1.0\r\nTidings-Kind: a\nb\r\n\r\n", "x", 1)
+	if last, _, err := r.stream.lastBehind(t.Context(), topics, 5); err == nil {
+		t.Errorf("two in a row: %v", last)
 	}
 }

@@ -114,7 +114,7 @@ export interface Ready {
 
 export interface Gap {
   after: number;
-  /** Absent: nothing follows yet. */
+  /** The first message that follows, or the end of what may be gone. Absent: nothing follows yet. */
   next?: number;
   reason: "expired" | "limit" | "stream_reset" | "purged" | (string & {});
 }
