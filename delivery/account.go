@@ -109,7 +109,7 @@ func (s *session) noteFlush(bytes int) {
 // noteDropped takes back what was held and will not be sent.
 func (s *session) noteDropped() { s.delivered = s.counted }
 
-// ended counts the end, and writes the line that says what became of this client. Its fields are in the README, in this order.
+// ended counts the end, and writes the line that says what became of this client. Its fields are in MONITORING.md, in this order.
 func (s *session) ended(code int, by string, cause error) {
 	s.g.metrics.connections.WithLabelValues(stateNames[s.state], s.lineName()).Dec()
 	s.g.metrics.closed.WithLabelValues(codeLabel(code), by).Inc()

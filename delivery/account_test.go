@@ -175,12 +175,12 @@ func TestOneLineTellsWhatBecameOfAClient(t *testing.T) {
 			t.Errorf("a token is in the log: %s", line)
 		}
 	}
-	// The README lists the fields.
-	readme, err := os.ReadFile("../README.md")
+	// MONITORING.md lists the fields.
+	readme, err := os.ReadFile("../cmd/tidings/deploy/MONITORING.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(readme), "\n### One line for each connection\n")
+	_, section, _ := strings.Cut(string(readme), "\n## One line for each connection\n")
 	section, _, _ = strings.Cut(section, "\n##")
 	var documented []string
 	for _, row := range regexp.MustCompile("(?m)^\\| (`[^|]+) \\|").FindAllStringSubmatch(section, -1) {
@@ -189,6 +189,6 @@ func TestOneLineTellsWhatBecameOfAClient(t *testing.T) {
 		}
 	}
 	if have := slices.DeleteFunc(e.keys, func(key string) bool { return key == "level" || key == "message" }); !slices.Equal(have, documented) {
-		t.Errorf("the fields are %q, and the README says %q", have, documented)
+		t.Errorf("the fields are %q, and MONITORING.md says %q", have, documented)
 	}
 }

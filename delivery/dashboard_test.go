@@ -115,7 +115,7 @@ func (e exposed) check(t *testing.T, where, expr, text string) (names []string) 
 	return names
 }
 
-// What the dashboard and the alert rules name is there, and what is there is in the dashboard or the README. Whether the expressions
+// What the dashboard and the alert rules name is there, and what is there is in the dashboard or in MONITORING.md. Whether the expressions
 // are PromQL is for Prometheus' own tools to say (promtool check rules), whose parser is no dependency to have.
 func TestDashboardAndAlertsNameWhatIsThere(t *testing.T) {
 	t.Parallel()
@@ -202,7 +202,7 @@ func TestDashboardAndAlertsNameWhatIsThere(t *testing.T) {
 		t.Errorf("alerts: %q", slices.Sorted(maps.Keys(names)))
 	}
 
-	readme, err := os.ReadFile("../README.md")
+	readme, err := os.ReadFile("../cmd/tidings/deploy/MONITORING.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestDashboardAndAlertsNameWhatIsThere(t *testing.T) {
 			documented = documented || shown[name]
 		}
 		if !documented {
-			t.Errorf("neither the README nor the dashboard has %s", family)
+			t.Errorf("neither MONITORING.md nor the dashboard has %s", family)
 		}
 	}
 }

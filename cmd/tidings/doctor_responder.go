@@ -47,7 +47,7 @@ func responderFinding(who string, id auth.Identity, err error, took, timeout tim
 	case err == nil:
 		return bad("it must check tokens; --dev alone is meant to be so", "%s admits anybody: a token just made up is %q", who, id.User)
 	case errors.Is(err, auth.ErrBadReply):
-		return bad("see the NATS contract in the README for what to answer", "%s is not understood: %v", who, err)
+		return bad("answer as auth/README.md says", "%s is not understood: %v", who, err)
 	case !errors.As(err, &refusal):
 		return failed(err)
 	case refusal.RetryAfter > 0:

@@ -43,7 +43,7 @@ func TestBackendInNode(t *testing.T) {
 	runStory(t, "node.txtar", "BACKEND="+backend)
 }
 
-// The client is the one in the README.
+// The client is the one in PROTOCOL.md.
 func TestClientWithoutLibraryInNode(t *testing.T) {
 	t.Parallel()
 	client, options := readmeClient(t)
@@ -51,7 +51,7 @@ func TestClientWithoutLibraryInNode(t *testing.T) {
 }
 
 // A store that is put back to an older copy reuses seqs within an epoch. No client may take what is stored then for a repeat: neither
-// the one in the README, nor tidings.js, nor that in Go.
+// the one in PROTOCOL.md, nor tidings.js, nor that in Go.
 func TestClientsAfterAStoreWasPutBack(t *testing.T) {
 	t.Parallel()
 	client, options := readmeClient(t)
@@ -62,7 +62,7 @@ func TestClientsAfterAStoreWasPutBack(t *testing.T) {
 	runStory(t, "restored.txtar", client, options, "MODULE="+module)
 }
 
-// readmeClient writes the client of the README to a file. It returns variables for a story: CLIENT, the file, and NODE_OPTIONS, with
+// readmeClient writes the client of PROTOCOL.md to a file. It returns variables for a story: CLIENT, the file, and NODE_OPTIONS, with
 // which Node runs it.
 func readmeClient(t *testing.T) (client, options string) {
 	t.Helper()
@@ -70,7 +70,7 @@ func readmeClient(t *testing.T) (client, options string) {
 	if needNode(t, 20) < 22 {
 		options += "--experimental-websocket"
 	}
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	readme, err := os.ReadFile(filepath.Join(root, "delivery", "PROTOCOL.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

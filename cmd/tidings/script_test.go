@@ -72,7 +72,7 @@ const patience = 30 * time.Second
 //	quoted VAR TEXT           set a variable to what stands between the quotes of a Go string
 //	fill FILE SIZE            make a file of that many bytes
 //	fetch URL                 HTTP GET; stdout is the status, and then the body
-//	paste SECTION FILE        run the curl lines of that section of the README in a shell, with the key from the hints in FILE, against
+//	paste PAGE SECTION FILE   run the curl lines of that section of a document in a shell, with the key from the hints in FILE, against
 //	                          the gateway at $HTTP
 //
 // What was started is killed at the end of its script. $TESTDATA is the directory of that name.
@@ -119,7 +119,7 @@ func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
 		"quoted": plain(2, 2, cmdQuoted),
 		"fill":   plain(2, 2, cmdFill),
 		"fetch":  plain(1, 1, cmdFetch),
-		"paste":  plain(2, 2, cmdPaste),
+		"paste":  plain(3, 3, cmdPaste),
 	}
 	testscript.Run(t, scripts)
 }

@@ -38,7 +38,7 @@ addEventListener("pagehide", () => navigator.sendBeacon("/left")); // after the 
 
 // readmePage is the one in the README.
 func readmePage(t *testing.T) string {
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Error(err)
 	}

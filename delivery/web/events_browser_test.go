@@ -79,17 +79,17 @@ func TestEventSourceInBrowser(t *testing.T) {
 	shows("missed", "live", "while it was away")
 }
 
-// eventsSample is the page in the README that uses EventSource, in less of a hurry there.
+// eventsSample is the page in HTTP.md that uses EventSource, in less of a hurry there.
 func eventsSample(t *testing.T) string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../HTTP.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, code, found := strings.Cut(string(readme), "```js\nconst gateway = \"https://push.example.com\";\n")
 	code, _, _ = strings.Cut(code, "```\n")
 	if !found || !strings.Contains(code, "5_000") {
-		t.Fatal("the README has no sample for EventSource")
+		t.Fatal("HTTP.md has no sample for EventSource")
 	}
 	return `<!doctype html><title>theirs</title><link rel="icon" href="data:,"><script>
 const gateway = new URLSearchParams(location.search).get("gateway");
@@ -137,7 +137,7 @@ func runFront(t *testing.T, gateway string) *front {
 	return f
 }
 
-// TestEventSourceSampleInBrowser is the sample of the README behind a proxy that answers 502 while its gateway restarts. Everything
+// TestEventSourceSampleInBrowser is the sample of HTTP.md behind a proxy that answers 502 while its gateway restarts. Everything
 // comes once, because it acknowledges, and it stops when its token is refused.
 func TestEventSourceSampleInBrowser(t *testing.T) {
 	t.Parallel()
