@@ -148,6 +148,9 @@ func (c *consuming) more(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	consumer, err := c.tail.stream.js.Consumer(ctx, c.tail.stream.name, c.name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		err = fmt.Errorf("%w: %w", errAnew, err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("tail consumer: %w", explain(err))
 	}
