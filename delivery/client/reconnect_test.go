@@ -18,6 +18,15 @@ func slowly(cfg *client.Config) {
 	cfg.Rand = func() float64 { return 1 }
 }
 
+// slower is slowly, where each wait is stretched times as long: so that a short one cannot be taken for a long one on a busy machine.
+func slower(cfg *client.Config) (stretched *atomic.Int64) {
+	slowly(cfg)
+	stretched = &atomic.Int64{}
+	stretched.Store(1)
+	cfg.Rand = func() float64 { return float64(stretched.Load()) }
+	return stretched
+}
+
 // again ends a connection and returns the next one, and the time from before the end until then: a little more than the
 // client waited.
 func again(s *server, end func()) (*peer, time.Duration) {
@@ -31,8 +40,9 @@ func again(s *server, end func()) (*peer, time.Duration) {
 func TestBackoffGrowsUntilAllWasHandled(t *testing.T) {
 	s := newServer(t)
 	var handles atomic.Bool
+	var stretched *atomic.Int64
 	start(s, func(cfg *client.Config) {
-		slowly(cfg)
+		stretched = slower(cfg)
 		cfg.OnMessage = func(context.Context, client.Message) error {
 			if handles.Load() {
 				return nil
@@ -61,9 +71,10 @@ func TestBackoffGrowsUntilAllWasHandled(t *testing.T) {
 	p.admit(ready(1))
 	next[wire.Ack](p)
 	p.send(wire.Live{Seq: 1})
+	stretched.Store(8)
 	_, waited := again(s, func() { p.close(wire.CloseInternal, "") })
-	if waited < 50*time.Millisecond || waited > 750*time.Millisecond {
-		t.Errorf("came again %v after it was live, want 50 ms, not 800 ms", waited)
+	if waited < 8*50*time.Millisecond || waited >= 8*800*time.Millisecond {
+		t.Errorf("reconnected %v after it was live, want 8 times 50 ms, not 800 ms", waited)
 	}
 }
 
@@ -95,8 +106,9 @@ func TestGoawayRetryAfterMayBeShorter(t *testing.T) {
 func TestExpiredLeaseComesAgainAtOnce(t *testing.T) {
 	s := newServer(t)
 	tokens := 0
+	var stretched *atomic.Int64
 	start(s, func(cfg *client.Config) {
-		slowly(cfg)
+		stretched = slower(cfg)
 		cfg.Token = func(context.Context) (string, error) {
 			tokens++
 			return fmt.Sprintf("token-%d", tokens), nil
@@ -109,10 +121,12 @@ func TestExpiredLeaseComesAgainAtOnce(t *testing.T) {
 			t.Errorf("came again after %v, want at least %d ms", waited, least)
 		}
 	}
+	stretched.Store(8)
 	p, waited := again(s, func() { p.close(wire.CloseLeaseExpired, "") })
-	if waited < 50*time.Millisecond || waited > 380*time.Millisecond {
-		t.Errorf("came again %v after 4501, want 50 ms, not 400 ms", waited)
+	if waited < 8*50*time.Millisecond || waited >= 8*400*time.Millisecond {
+		t.Errorf("reconnected %v after 4501, want 8 times 50 ms, not 400 ms", waited)
 	}
+	stretched.Store(1)
 	if auth := next[wire.Auth](p); auth.Token != "token-5" {
 		t.Errorf("came again with %s", auth.Token)
 	}
