@@ -48,9 +48,12 @@ func TestTheNextOfAGapIsTheFirstMessage(t *testing.T) {
 			_ = p.ws.Close()
 			n.to(t, "bob", "the stream begins here")
 			n.to(t, "alice", "m1")
-			if expired { // by --max-bytes
-				for i := range 30 {
-					n.to(t, fmt.Sprint("other", i), strings.Repeat("x", 1000))
+			if expired { // by --max-bytes, no faster than they are read
+				bob, _ := n.enter(t, wire.Auth{Token: "bob"})
+				for range 4 {
+					last := n.to(t, "bob", strings.Repeat("x", 5000))
+					for await[wire.Msg](bob).Seq < last {
+					}
 				}
 			}
 			for range map[bool]int{false: 2, true: 7}[limit] {

@@ -157,6 +157,9 @@ func (w *writer) writeLost() error {
 		w.settles.Store(max(w.lost.upTo, w.lost.through))
 	}
 	w.lost = loss{}
+	if gap.Next > 0 {
+		w.reader.Reported(gap.Next - 1)
+	}
 	return w.write(gap)
 }
 

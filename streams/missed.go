@@ -153,6 +153,10 @@ func (r *Reader) Expired() (through uint64) {
 	return through
 }
 
+// Reported says up to where the owner has reported what Expired returned, or what it knew at the start: less, if memory still had some of
+// it, which was returned. If the stream's loss reaches the rest before that was read, it is ErrMissed.
+func (r *Reader) Reported(through uint64) { r.told = min(r.told, through) }
+
 // behind counts the entries of a chain behind a seq.
 func (r *ring) behind(id uint32, seq uint64) (n uint64) {
 	for i := r.list[id].last; i != 0 && i >= r.first && r.at(i).seq > seq; i = r.at(i).prev {

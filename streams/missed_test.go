@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -53,5 +54,39 @@ func isClosed(c <-chan struct{}) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// What the stream has dropped is still read from memory while that is not known there. The rest of it is not skipped in silence.
+func TestWhatWasNotReportedIsMissed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		reported uint64 // by the owner, of what it knew to be gone up to 8
+		want     error
+	}{
+		"all of it":                  {8, nil},
+		"what lay before the first":  {0, ErrMissed},
+		"a part beyond what is left": {6, ErrMissed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRing("e", 0, 1<<20)
+			r.limits(State{First: 1, Now: time.Now()})
+			for seq := uint64(1); seq <= 10; seq++ {
+				r.append(&Message{Seq: seq, Subject: "s"}, encodeSeq)
+			}
+			reader, err := (&Tail{ring: r}).Reader(State{Epoch: "e", First: 9, Expired: 8, Last: 10}, 0, []Source{{Subject: "s"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := reader.Read(t.Context(), nil, 3); err != nil || len(got) != 3 {
+				t.Fatal(len(got), err)
+			}
+			reader.Reported(c.reported)
+			r.limits(State{First: 9, Expired: 8, Now: time.Now()})
+			got, err := reader.Read(t.Context(), nil, 10)
+			if !errors.Is(err, c.want) || (err == nil) != (len(got) == 2) {
+				t.Errorf("%d messages, %v; want %v", len(got), err, c.want)
+			}
+		})
 	}
 }
