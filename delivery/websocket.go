@@ -48,12 +48,12 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	g.made.Add(1)
 	c := &socket{cork: corked.cork, ws: ws, offered: len(websocket.Subprotocols(r)) > 0, cookie: g.cookie(r)}
 	s := newSession(g, c, r)
-	clear(r.Header) // the server keeps the request until the client is admitted
+	clear(r.Header) // the server keeps the request until the client has sent its auth frame
 	c.serve(g.ctx, s, func() { s.g.leave(s.request.RemoteAddr, s.entered) })
 }
 
-// serve opens the session and has two goroutines serve it, one that reads and one that writes, with stacks that have not yet grown. It
-// returns once both run, or if the client was refused; done is called at the connection's end.
+// serve greets the client and has goroutines serve it: one that reads, and one that opens the session. After that one writes, with a stack that
+// has not yet grown. It returns once the client has sent its auth frame, or was refused; done is called at the connection's end.
 func (c *socket) serve(ctx context.Context, s *session, done func()) {
 	ctx, over := s.begin(ctx)
 	c.throttle(s.g, ctx.Done())
@@ -73,18 +73,20 @@ func (c *socket) serve(ctx context.Context, s *session, done func()) {
 		<-written
 		over(err)
 	}()
-	if err := s.open(ctx, first); err != nil {
-		s.cancel(writeError(ctx, err))
-		close(written)
-		return
-	}
-	c.trust(s.g)
-	c.expect(ctx, s.g.silence())
-	go func() {
-		defer close(written)
-		s.cancel(writeError(ctx, s.writeLoop(ctx)))
+	go func() { // not this one: its stack is large by now, and what the server keeps of the request goes with it
+		if err := s.open(ctx, first); err != nil {
+			s.cancel(writeError(ctx, err))
+			close(written)
+			return
+		}
+		c.trust(s.g)
+		c.expect(ctx, s.g.silence())
+		go func() {
+			defer close(written)
+			s.cancel(writeError(ctx, s.writeLoop(ctx)))
+		}()
+		opening.end(ctx, s)
 	}()
-	opening.end(ctx, s)
 }
 
 // writeError returns err. If gorilla has sent a close frame, the reader reports in a moment why, and writeError waits for that.
