@@ -113,20 +113,23 @@ func hasAnchor(text, anchor string) bool {
 	return false
 }
 
-// cmdPaste runs what a reader of a document would paste.
+// cmdPaste runs the commands in some sections of a document, as a reader who pastes them. Its arguments are the document, the output of a
+// gateway that prints an API key, and the sections.
 func cmdPaste(ts *testscript.TestScript, args []string) {
 	page, err := os.ReadFile(filepath.Join(ts.Getenv("TESTDATA"), "..", args[0]))
 	ts.Check(err)
-	_, section, found := strings.Cut(string(page), "\n## "+args[1]+"\n")
-	if !found {
-		ts.Fatalf("%s has no section %s", args[0], args[1])
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
 	var lines strings.Builder
-	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
-		lines.WriteString(block[1])
+	for _, name := range args[2:] {
+		_, section, found := strings.Cut(string(page), "\n## "+name+"\n")
+		if !found {
+			ts.Fatalf("%s has no section %s", args[0], name)
+		}
+		section, _, _ = strings.Cut(section, "\n## ")
+		for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
+			lines.WriteString(block[1])
+		}
 	}
 	pasted := strings.ReplaceAll(lines.String(), "127.0.0.1:8080", "127.0.0.1:"+ts.Getenv("HTTP"))
-	export := regexp.MustCompile(`export KEY=\w+`).FindString(ts.ReadFile(args[2]))
+	export := regexp.MustCompile(`export KEY=\w+`).FindString(ts.ReadFile(args[1]))
 	ts.Check(ts.Exec("sh", "-ec", fmt.Sprintf("%s\ncurl() { command curl -sS -w ' %%{http_code}\\n' \"$@\"; }\n%s", export, pasted)))
 }

@@ -119,7 +119,7 @@ func runScripts(t *testing.T, scripts testscript.Params, variables ...string) {
 		"quoted": plain(2, 2, cmdQuoted),
 		"fill":   plain(2, 2, cmdFill),
 		"fetch":  plain(1, 1, cmdFetch),
-		"paste":  plain(3, 3, cmdPaste),
+		"paste":  plain(3, -1, cmdPaste),
 	}
 	testscript.Run(t, scripts)
 }
