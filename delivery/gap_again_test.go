@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,6 +125,49 @@ func TestAGapOfBeforeTheGatewayIsReportedOnce(t *testing.T) {
 			t.Errorf("connection %d: %+v, want %q", i, gap, want)
 		}
 	}
+}
+
+// A message that the stream has dropped may still come from memory. If it was not acknowledged, its loss is reported once memory has
+// forgotten it as well.
+func TestAnAnsweredGapSettlesNoMoreThanItReported(t *testing.T) {
+	t.Parallel()
+	n := newTown(t, func(c *nodeConfig) { c.stream.MaxBytes, c.tail.Poll = 20_000, 300*time.Millisecond })
+	p, _ := n.live(t, "alice")
+	_ = p.ws.Close()
+	n.to(t, "bob", "the stream begins here")
+	lost := n.to(t, "alice", "m1")
+	bob, _ := n.enter(t, wire.Auth{Token: "bob"})
+	for range 4 {
+		last := n.to(t, "bob", strings.Repeat("x", 5000))
+		for await[wire.Msg](bob).Seq < last { // no faster than they are read
+		}
+	}
+	from := map[bool]int{}
+	for late := time.Now().Add(patience); from[false] == 0 && time.Now().Before(late); {
+		p, _ := n.enter(t, wire.Auth{Token: "alice"})
+		var got, gap bool
+		for live := false; !live; {
+			f, err := p.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch f := f.(type) {
+			case wire.Gap:
+				gap = gap || f.Next > lost
+				p.send(wire.Pong{})
+			case wire.Msg:
+				got = true
+			case wire.Live:
+				live = true
+			}
+		}
+		from[got]++
+		if !got && !gap {
+			t.Errorf("%d is neither sent nor reported, after %d connections", lost, from[true])
+		}
+		_ = p.ws.Close()
+	}
+	t.Logf("sent by %d connections from memory, then reported", from[true])
 }
 
 // A pong may answer a ping that was written before a gap, and then says nothing of the gap.

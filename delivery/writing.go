@@ -153,13 +153,15 @@ func (w *writer) writeLost() error {
 	} else if end < w.reader.Position() {
 		gap.Next = end + 1
 	}
-	if w.lost.settles {
-		w.settles.Store(max(w.lost.upTo, w.lost.through))
-	}
-	w.lost = loss{}
-	if gap.Next > 0 {
+	reported := max(w.lost.upTo, w.lost.through)
+	if gap.Next > 0 { // memory may still have some of what the stream has dropped
+		reported = min(reported, gap.Next-1)
 		w.reader.Reported(gap.Next - 1)
 	}
+	if w.lost.settles {
+		w.settles.Store(reported)
+	}
+	w.lost = loss{}
 	return w.write(gap)
 }
 
