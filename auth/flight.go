@@ -19,7 +19,8 @@ type flight struct {
 
 	// Guarded by Requester.mu.
 	waiting int
-	sent    bool // the backend has the question
+	sent    bool        // the backend has the question
+	late    func(error) // of a caller that left
 
 	// Readable once done is closed.
 	done   chan struct{}
@@ -64,8 +65,49 @@ func (r *Requester) fly(ctx context.Context, f *flight, req Request) {
 	f.answer, f.err = r.askTwice(ctx, f, req)
 	r.mu.Lock()
 	r.land(f)
-	r.mu.Unlock()
 	close(f.done)
+	late := f.late
+	r.mu.Unlock()
+	if late != nil {
+		_, err := f.read(req.Token)
+		late(err)
+	}
+}
+
+// read returns the answer, once done is closed. Each caller reads it for itself, and may change what it gets.
+func (f *flight) read(token string) (Identity, error) {
+	if f.err != nil {
+		return Identity{}, f.err
+	}
+	id, err := parseAnswer(token, f.answer)
+	if err != nil {
+		return Identity{}, err
+	}
+	id.Asked = f.asked
+	return id, nil
+}
+
+type lateKey struct{}
+
+// WithLate returns a context for [Requester.Authenticate]. If it ends before the answer comes, late gets the error of the answer, nil if
+// the token is good: once, if several callers were one question. It must not block.
+func WithLate(ctx context.Context, late func(error)) context.Context {
+	return context.WithValue(ctx, lateKey{}, late)
+}
+
+// abandon leaves the function of [WithLate] to get the answer, and reports false if the answer is there already.
+func (r *Requester) abandon(ctx context.Context, f *flight) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-f.done:
+		return false
+	default:
+	}
+	if late, _ := ctx.Value(lateKey{}).(func(error)); late != nil {
+		f.late = late
+	}
+	return true
 }
 
 // leave removes one caller. If none is left, a question that has not been sent is cancelled and gives up its place in the queue. One that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,7 +144,8 @@ func TestASentQuestionKeepsItsSlot(t *testing.T) {
 			results <- err
 		}()
 	}
-	leaving, leave := context.WithCancel(context.Background())
+	late := make(chan string, 3)
+	leaving, leave := context.WithCancel(auth.WithLate(context.Background(), func(err error) { late <- fmt.Sprint(err) }))
 	call(leaving, "token-1")
 	question := receive(t, questions, "the question")
 	call(leaving, "token-2")
@@ -173,5 +175,10 @@ func TestASentQuestionKeepsItsSlot(t *testing.T) {
 	eventually(t, "the slot to be free", func() bool { return r.Free() == 1 })
 	if len(questions) != 0 {
 		t.Error("asked about a token whose caller had left")
+	}
+	got := []string{receive(t, late, "what became of a question"), receive(t, late, "what became of the other")}
+	slices.Sort(got)
+	if want := []string{"<nil>", "auth: no answer: busy"}; got[0] != want[0] || !strings.HasPrefix(got[1], want[1]) {
+		t.Errorf("late: %q, want %q", got, want)
 	}
 }

@@ -87,7 +87,7 @@ var (
 // Conn, port and UserAgent of the first of them: so two of them at the same instant use a token for one use once, and both are admitted.
 // A caller whose ctx ends leaves the others theirs. If it was the last one, a question that waits for its turn is not asked any more. One
 // that has been sent keeps its turn until the answer or Timeout, because the backend still works on it, and callers that come until then
-// join it. An answer is not kept for those who come later.
+// join it; the function of [WithLate] gets that answer. An answer is not kept for those who come later.
 //
 // After questions in a row of five hosts to which there was no answer it asks nothing for about a second, and fails with *[Unavailable]. Then
 // one question probes; while there is no answer the pause grows to about 10 s. Once NATS was away, all that is forgotten. The host is that of
@@ -105,17 +105,14 @@ func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, er
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		return Identity{}, r.failure(ctx, ctx.Err())
+		if r.abandon(ctx, f) {
+			return Identity{}, r.failure(ctx, ctx.Err())
+		}
 	}
 	if f.err != nil {
 		return Identity{}, r.failure(ctx, f.err)
 	}
-	id, err := parseAnswer(req.Token, f.answer) // each caller for itself, who may do with it as it likes
-	if err != nil {
-		return Identity{}, err
-	}
-	id.Asked = f.asked
-	return id, nil
+	return f.read(req.Token)
 }
 
 func (r *Requester) askTwice(ctx context.Context, f *flight, req Request) (*nats.Msg, error) {

@@ -178,10 +178,14 @@ func (g *Gateway) authenticate(ctx context.Context, request auth.Request) (auth.
 	if err := g.notFailing(request.RemoteAddr); err != nil {
 		return auth.Identity{}, err
 	}
-	identity, err := g.askBackend(ctx, request)
-	if maybeGuessed(err) {
-		g.failed(request.RemoteAddr)
+	count := func(err error) {
+		if maybeGuessed(err) {
+			g.failed(request.RemoteAddr)
+		}
 	}
+	// Clients that leave before the answer could have any number of tokens asked about otherwise.
+	identity, err := g.askBackend(auth.WithLate(ctx, count), request)
+	count(err)
 	return identity, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,19 +18,27 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// asked counts the questions that are asked of the backend.
+// asked counts the questions that are asked of the backend: all that were answered before the call, and perhaps more.
 func (b *backend) asked(t *testing.T) func() int64 {
 	t.Helper()
-	var n atomic.Int64
-	sub, err := b.nc.Subscribe(auth.DefaultSubject, func(*nats.Msg) { n.Add(1) })
+	sub, err := b.nc.SubscribeSync(auth.DefaultSubject)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { _ = sub.Unsubscribe() })
-	return n.Load
+	count := func() int64 {
+		t.Helper()
+		if err := b.nc.Flush(); err != nil { // what the server has sent before is there then
+			t.Fatal(err)
+		}
+		n, _, err := sub.Pending()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int64(n)
+	}
+	count()
+	return count
 }
 
 func TestConnectsPerAddress(t *testing.T) {
@@ -172,6 +179,30 @@ func TestRefusedRenewalsCount(t *testing.T) {
 	other, _ := n.try(t, elsewhere)
 	other.admitted("alice").send(wire.Renew{Token: "alice"})
 	await[wire.Renewed](other)
+}
+
+// A client that does not wait for the answer has guessed all the same.
+func TestGuessesOfClientsThatLeaveCount(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL(), withLimits(delivery.Limits{FailedAuthRate: 0.04})) // one, and the next after 25 s
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	n.answer(t, auth.AuthenticatorFunc(func(context.Context, auth.Request) (auth.Identity, error) {
+		asked <- struct{}{}
+		<-release
+		return auth.Identity{}, &auth.Refusal{Code: "token_unknown"}
+	}))
+	p, _ := n.try(t, here)
+	p.send(wire.Auth{Token: "guess"})
+	<-asked
+	_ = p.ws.NetConn().Close()
+	n.inside(t, 0, 0, 0)
+	close(release)
+	streamstest.Eventually(t, patience, func() error {
+		if _, status := n.try(t, here); status != http.StatusTooManyRequests {
+			return fmt.Errorf("then a connection is answered %d", status)
+		}
+		return nil
+	})
 }
 
 // However many connections an address has, it guesses no more tokens with renewals at once.
