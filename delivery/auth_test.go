@@ -189,7 +189,7 @@ func TestALeaseEndsToTheSecond(t *testing.T) {
 	if ready.ExpiresIn != 1500 {
 		t.Errorf("ready: %+v", ready)
 	}
-	if e := expect[wire.Expiring](p); e.In < 500 || e.In > 1000 {
+	if e := expect[wire.Expiring](p); e.In <= 0 || e.In > 750 {
 		t.Errorf("expiring: %+v", e)
 	}
 	stop := make(chan struct{})
@@ -209,7 +209,7 @@ func TestALeaseEndsToTheSecond(t *testing.T) {
 	p.closed(4501)
 	close(stop)
 	<-flooded
-	if lasted := time.Since(began); lasted < 1400*time.Millisecond || lasted > 2500*time.Millisecond {
+	if lasted := time.Since(began); lasted < 1500*time.Millisecond || lasted > 1500*time.Millisecond+patience {
 		t.Errorf("it lasted %s", lasted)
 	}
 }
@@ -232,7 +232,6 @@ func TestALeaseIsRenewedInBand(t *testing.T) {
 	p.closed(4403)
 }
 
-// That nobody answers for tokens is told without being asked for: once a minute, and not for each client.
 // A user who can have no subject is the backend's mistake: in the code, the log and the metrics.
 func TestAUserThatCannotBeEncoded(t *testing.T) {
 	t.Parallel()
@@ -257,6 +256,7 @@ func TestAUserThatCannotBeEncoded(t *testing.T) {
 	}
 }
 
+// That nobody answers for tokens is told without being asked for: once a minute, and not for each client.
 func TestSilenceOfTheBackendIsLogged(t *testing.T) {
 	t.Parallel()
 	log := &journal{}

@@ -80,7 +80,10 @@ func TestNoFrameIsWrittenAfterALease(t *testing.T) {
 			t.Parallel()
 			server := streamstest.Run(t)
 			proxy := streamstest.RunProxy(t, server.URL())
-			n := newNode(t, proxy.URL(), func(c *nodeConfig) { c.delivery.Ping = 50 * time.Millisecond })
+			n := newNode(t, proxy.URL(), func(c *nodeConfig) {
+				c.delivery.Ping = 50 * time.Millisecond
+				c.stream.MaxMsgsPerSubject = -1 // however far the gateway lags
+			})
 			direct := newBackend(t, server.URL())
 			direct.leases(t, lease, "all")
 

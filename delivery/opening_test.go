@@ -146,11 +146,10 @@ func TestOpeningHasOneTimeLimit(t *testing.T) {
 		c.delivery.OpenWithin = 300 * time.Millisecond
 		c.auth = auth.RequesterConfig{Timeout: 4 * patience, MaxWait: 4 * patience}
 	})
-	release, first, _ := heldAnswers(t, n)
+	release, _, _ := heldAnswers(t, n)
 	defer close(release)
 	p := n.dial(t)
 	p.send(wire.Auth{Token: "first"})
-	<-first
 	if goaway := p.closed(wire.CloseUnavailable); goaway.RetryAfter < 2000 {
 		t.Errorf("goaway: %+v", goaway)
 	}
