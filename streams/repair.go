@@ -41,10 +41,20 @@ func repairable(info *jetstream.StreamInfo, generation string) (want jetstream.S
 	}
 	want = withGeneration(have, generation)
 	for _, subject := range []string{UserPrefix + "*", TopicPrefix + "*"} {
-		covers := func(have string) bool { return matches(strings.Split(subject, "."), strings.Split(have, ".")) }
-		if !slices.ContainsFunc(have.Subjects, covers) {
-			want.Subjects = append(slices.Clone(want.Subjects), subject)
+		tokens := strings.Split(subject, ".")
+		covers := func(have string) bool { return matches(tokens, strings.Split(have, ".")) }
+		if slices.ContainsFunc(have.Subjects, covers) {
+			continue
 		}
+		// NATS refuses two subjects of a stream that overlap: those that are a part of the missing one go.
+		part := func(have string) bool { return matches(strings.Split(have, "."), tokens) }
+		want.Subjects = slices.DeleteFunc(slices.Clone(want.Subjects), part)
+		overlaps := func(have string) bool { return overlap(strings.Split(have, "."), tokens) }
+		if i := slices.IndexFunc(want.Subjects, overlaps); i >= 0 && err == nil {
+			err = mismatch(fmt.Sprintf("it lacks the subject %q, with which its subject %q overlaps", subject, want.Subjects[i]),
+				fmt.Sprintf("replace that: nats stream edit %s --subjects %s*,%s*", have.Name, UserPrefix, TopicPrefix))
+		}
+		want.Subjects = append(want.Subjects, subject)
 	}
 	want.AllowDirect, want.AllowMsgTTL, want.NoAck = true, true, false
 	want.Retention = jetstream.LimitsPolicy

@@ -42,6 +42,7 @@ func badSettings() map[string]func(*jetstream.StreamConfig) {
 	return map[string]func(*jetstream.StreamConfig){
 		"no direct access":    func(c *jetstream.StreamConfig) { c.AllowDirect = false },
 		"no topics":           func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:1] },
+		"one topic":           func(c *jetstream.StreamConfig) { c.Subjects = []string{"notify.user.*", "notify.topic.news"} },
 		"interest retention":  func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy },
 		"discard new":         func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew },
 		"discard new of each": func(c *jetstream.StreamConfig) { c.Discard, c.DiscardNewPerSubject = jetstream.DiscardNew, true },
@@ -128,10 +129,11 @@ func TestSettingsThatCannotBePutBackAreNamed(t *testing.T) {
 		change func(*jetstream.StreamConfig)
 		say    string
 	}{
-		"sealed":    {func(c *jetstream.StreamConfig) { c.Sealed = true }, "it is sealed"},
-		"schedules": {func(c *jetstream.StreamConfig) { c.AllowMsgSchedules = true }, "message schedules"},
-		"sources":   {func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: "OTHER"}} }, "sources another stream"},
-		"full":      {func(c *jetstream.StreamConfig) { c.Discard, c.MaxMsgs = jetstream.DiscardNew, 1 }, "would delete the excess"},
+		"sealed":         {func(c *jetstream.StreamConfig) { c.Sealed = true }, "it is sealed"},
+		"schedules":      {func(c *jetstream.StreamConfig) { c.AllowMsgSchedules = true }, "message schedules"},
+		"sources":        {func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: "OTHER"}} }, "sources another stream"},
+		"full":           {func(c *jetstream.StreamConfig) { c.Discard, c.MaxMsgs = jetstream.DiscardNew, 1 }, "would delete the excess"},
+		"other subjects": {func(c *jetstream.StreamConfig) { c.Subjects = []string{"notify.*.alice"} }, `"notify.*.alice" overlaps (replace that: nats stream edit`},
 		"another name": {func(c *jetstream.StreamConfig) {
 			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "notify.user.*", Destination: "x.{{wildcard(1)}}"}
 		}, "subject transform"},
