@@ -26,23 +26,39 @@ type generations struct {
 	mu      sync.Mutex
 	created time.Time // of the stream that the rest is about
 	latest  string    // ever seen; empty: the stream has had one epoch
-	kept    string    // by the durable consumer
+	kept    string    // by the durable consumer; no request is made while mu is held
 }
 
-// generation returns the latest generation of the stream that the server described. It asks for the copy once for each stream.
-func (s *Stream) generation(ctx context.Context, info *jetstream.StreamInfo) (string, error) {
-	g := &s.generations
+// of returns what is known of the stream that was created then, and whether anything is.
+func (g *generations) of(created time.Time) (latest, kept string, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.created.Equal(info.Created) {
-		kept, err := s.keptGeneration(ctx)
-		if err != nil {
+	return g.latest, g.kept, g.created.Equal(created)
+}
+
+// saw adds a generation that the stream's metadata or the durable consumer has, and returns the latest.
+func (g *generations) saw(created time.Time, metadata, kept string) (latest string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.created.Equal(created) {
+		g.created, g.kept, g.latest = created, "", ""
+	}
+	g.kept = later(g.kept, kept)
+	g.latest = later(later(g.latest, kept), metadata)
+	return g.latest
+}
+
+// generation returns the latest generation of the stream that the server described. It asks for the copy once for each stream, or
+// once for each of those who ask at the same time.
+func (s *Stream) generation(ctx context.Context, info *jetstream.StreamInfo) (string, error) {
+	_, kept, known := s.generations.of(info.Created)
+	if !known {
+		var err error
+		if kept, err = s.keptGeneration(ctx); err != nil {
 			return "", err
 		}
-		g.created, g.kept, g.latest = info.Created, kept, kept
 	}
-	g.latest = later(g.latest, info.Config.Metadata[metadataGeneration])
-	return g.latest, nil
+	return s.generations.saw(info.Created, info.Config.Metadata[metadataGeneration], kept), nil
 }
 
 // keptGeneration asks the durable consumer. It is empty where there is none.
@@ -65,33 +81,31 @@ func (s *Stream) keptGeneration(ctx context.Context) (kept string, err error) {
 	return kept, nil
 }
 
-// keepGeneration has the durable consumer keep the latest generation, if it does not yet.
-func (s *Stream) keepGeneration(ctx context.Context) error {
-	g := &s.generations
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.latest == g.kept {
+// keepGeneration has the durable consumer keep the latest generation of the stream that was created then, if it does not yet.
+func (s *Stream) keepGeneration(ctx context.Context, created time.Time) error {
+	latest, kept, known := s.generations.of(created)
+	if !known || latest == kept {
 		return nil
 	}
 	kept, err := s.keptGeneration(ctx) // another gateway may have been first
 	if err != nil {
 		return err
 	}
-	if later(kept, g.latest) != kept {
+	if later(kept, latest) != kept {
 		_, err = s.js.CreateOrUpdateConsumer(ctx, s.name, jetstream.ConsumerConfig{
 			Durable:       generationConsumer,
 			Description:   "Tidings: the stream's generation, beside its metadata; nobody reads by it",
 			DeliverPolicy: jetstream.DeliverNewPolicy,
 			AckPolicy:     jetstream.AckNonePolicy,
 			FilterSubject: UserPrefix + "%", // no user's
-			Metadata:      map[string]string{metadataGeneration: g.latest},
+			Metadata:      map[string]string{metadataGeneration: latest},
 		})
 		if err != nil {
 			return fmt.Errorf("consumer %s: %w", generationConsumer, explain(err))
 		}
-		kept = g.latest
+		kept = latest
 	}
-	g.kept = kept
+	s.generations.saw(created, "", kept)
 	return nil
 }
 

@@ -164,7 +164,7 @@ func (t *Tail) putBack(ctx context.Context, info *jetstream.StreamInfo) error {
 	}
 	changes := differences(info.Config, want)
 	if len(changes) == 0 {
-		if err := t.stream.keepGeneration(ctx); err != nil && ctx.Err() == nil {
+		if err := t.stream.keepGeneration(ctx, info.Created); err != nil && ctx.Err() == nil {
 			t.oddLog.Warn().Err(err).Msg("no second copy of the stream's generation")
 		}
 		return nil

@@ -269,7 +269,7 @@ func (s *Stream) NewEpoch(ctx context.Context) (State, error) {
 	}
 	st, err := s.State(ctx)
 	if err == nil {
-		_ = s.keepGeneration(ctx) // or a gateway does
+		_ = s.keepGeneration(ctx, info.Created) // or a gateway does
 	}
 	return st, err
 }
