@@ -68,7 +68,7 @@ func asSent(origin string) (string, error) {
 	switch {
 	case origin == "null", err == nil && (u.Scheme == "file" || u.Scheme == "data" || u.Scheme == "blob"):
 		return "", errors.New("pages of files and sandboxed frames cannot be told apart, anybody can make one: serve the page by HTTP or HTTPS")
-	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(u.Host, " \t%\\"):
+	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(u.Host, " \t%\\"):
 		return "", errOriginForm
 	case strings.Trim(u.Path, "/") != "":
 		return "", fmt.Errorf("an origin has no path: write %s://%s", u.Scheme, u.Host)
@@ -79,7 +79,7 @@ func asSent(origin string) (string, error) {
 	case "ws", "wss":
 		return "", errors.New("name the page, which has http or https, and not the gateway")
 	}
-	return u.Scheme + "://" + u.Host, nil // of an app or an extension
+	return u.Scheme + "://" + strings.TrimSuffix(u.Host, ":"), nil // of an app or an extension
 }
 
 // webOrigin is that of a page.
