@@ -49,3 +49,40 @@ func TestASweepEndsInAHole(t *testing.T) {
 		t.Errorf("at %d, %v, after %d requests", reader.at, reader.err, asked)
 	}
 }
+
+// However many messages a turn may have, what is held for its reader is bounded in bytes too.
+func TestASweepHoldsFewLargeFrames(t *testing.T) {
+	t.Parallel()
+	nc := streamstest.Run(t).Connect(t)
+	stream, err := Open(t.Context(), nc, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = 20
+	for range all {
+		if _, err := stream.Publisher().User(t.Context(), "alice", Notification{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := stream.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, 1<<20)
+	tail := NewTail(stream, TailConfig{Encode: func([]byte, *Message) []byte { return frame }})
+	tail.ring = newRing(st.Epoch, 0, 1<<20)
+	tail.ring.limits(st)
+	tail.ring.advance(all)
+	go tail.answerMarks(t.Context())
+	for after := uint64(0); after < all; {
+		w := &turn{
+			epoch: st.Epoch, subjects: []string{UserPrefix + "alice"}, after: []uint64{after}, from: after, upTo: all, most: sweepBatch,
+			given: make(chan struct{}),
+		}
+		tail.sweep(t.Context(), tail.ring, []*turn{w}, scanSpan)
+		if n := len(w.entries); w.err != nil || n != 4 || w.at != after+4 {
+			t.Fatalf("%d frames of 1 MiB behind %d, and it is at %d, %v", n, after, w.at, w.err)
+		}
+		after = w.at
+	}
+}
