@@ -2,10 +2,14 @@ package wire_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,5 +147,32 @@ func TestGoldenFilesAreAllNamed(t *testing.T) {
 	}
 	if len(types) != 15 {
 		t.Errorf("%d frame types have a file, want all 15", len(types))
+	}
+}
+
+// Decode knows the fields of all frames.
+func TestGoldenFieldsInCapitalLettersAreRefused(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(goldenDir, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		line, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(line, &fields); err != nil {
+			t.Fatal(err)
+		}
+		for name := range fields {
+			other := maps.Clone(fields)
+			delete(other, name)
+			other[strings.ToUpper(name)] = fields[name]
+			text, _ := json.Marshal(other)
+			if got, err := wire.Decode(text); !errors.Is(err, wire.ErrBadFrame) {
+				t.Errorf("%s = %#v, %v, want ErrBadFrame", text, got, err)
+			}
+		}
 	}
 }
