@@ -42,11 +42,11 @@ func TestNoGapOfWhatNobodyMisses(t *testing.T) {
 	for name, drop := range map[string]func(n *node){
 		"of another user": func(n *node) {
 			for range 6 {
-				n.to(t, "bob", "x")
+				n.reads(t, n.to(t, "bob", "x"))
 			}
 		},
 		"deleted by an operator": func(n *node) {
-			n.to(t, "alice", "x")
+			n.reads(t, n.to(t, "alice", "x"))
 			stream, err := n.js.Stream(t.Context(), streams.DefaultName)
 			if err == nil {
 				err = stream.DeleteMsg(t.Context(), 1)
@@ -66,6 +66,7 @@ func TestNoGapOfWhatNobodyMisses(t *testing.T) {
 			n := newTown(t, func(c *nodeConfig) { c.stream.MaxMsgsPerSubject = 5 })
 			p, _ := n.live(t, "alice")
 			_ = p.ws.Close()
+			n.connected(t, "alice", 0)
 			drop(n)
 			n.to(t, "alice", "stays")
 			n.firstIs(t, 2)
@@ -111,14 +112,12 @@ func TestAGapOfBeforeTheGatewayIsReportedOnce(t *testing.T) {
 	n := newTown(t, func(c *nodeConfig) { c.stream.MaxMsgsPerSubject = 5 })
 	p, _ := n.live(t, "alice")
 	_ = p.ws.Close()
+	n.connected(t, "alice", 0) // or her position may move past what is not hers
 	for range 6 {
-		n.to(t, "bob", "x")
+		n.reads(t, n.to(t, "bob", "x"))
 	}
 	n.to(t, "alice", "stays")
 	n.firstIs(t, 2)
-	if gap := n.gapFor(t, wire.Auth{}); gap != (wire.Gap{}) {
-		t.Errorf("nothing of hers has gone, but %+v", gap)
-	}
 	other := newNode(t, n.url)
 	for i, want := range []string{wire.GapExpired, "", ""} {
 		if gap := other.gapFor(t, wire.Auth{}); gap.Reason != want {
@@ -176,10 +175,16 @@ func TestAPongThatCrossedAGapAnswersAPing(t *testing.T) {
 	n := newTown(t, func(c *nodeConfig) { c.delivery.Ping = 50 * time.Millisecond })
 	p, _ := n.live(t, "alice")
 	n.to(t, "alice", "1")
-	expect[wire.Msg](p)
 	pings := 0
-	for ; pings < 3; pings++ {
-		expect[wire.Ping](p)
+	for had := false; !had || pings < 3; {
+		switch f, err := p.next(); f.(type) {
+		case wire.Msg:
+			had = true
+		case wire.Ping:
+			pings++
+		default:
+			t.Fatalf("got %+v, %v", f, err)
+		}
 	}
 	stream, err := n.js.Stream(t.Context(), streams.DefaultName)
 	if err == nil {

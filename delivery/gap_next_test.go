@@ -12,10 +12,12 @@ import (
 // limitDropsTheFirst has the limit of a subject drop the stream's first message and, behind a message for bob, two more.
 func limitDropsTheFirst(t *testing.T, n *node) (kept []uint64) {
 	t.Helper()
+	n.connected(t, "alice", 0)
 	n.to(t, "alice", "m1")
-	n.to(t, "bob", "the stream begins here")
+	n.reads(t, n.to(t, "bob", "the stream begins here"))
 	for range 7 {
 		kept = append(kept, n.to(t, "alice", "x"))
+		n.reads(t, kept[len(kept)-1])
 	}
 	n.firstIs(t, 2)
 	return kept[2:]
@@ -46,18 +48,16 @@ func TestTheNextOfAGapIsTheFirstMessage(t *testing.T) {
 			n := newTown(t, func(c *nodeConfig) { c.stream.MaxMsgsPerSubject, c.stream.MaxBytes = 5, 20_000 })
 			p, _ := n.live(t, "alice")
 			_ = p.ws.Close()
+			n.connected(t, "alice", 0)
 			n.to(t, "bob", "the stream begins here")
-			n.to(t, "alice", "m1")
-			if expired { // by --max-bytes, no faster than they are read
-				bob, _ := n.enter(t, wire.Auth{Token: "bob"})
+			n.reads(t, n.to(t, "alice", "m1"))
+			if expired { // by --max-bytes
 				for range 4 {
-					last := n.to(t, "bob", strings.Repeat("x", 5000))
-					for await[wire.Msg](bob).Seq < last {
-					}
+					n.reads(t, n.to(t, "bob", strings.Repeat("x", 5000)))
 				}
 			}
 			for range map[bool]int{false: 2, true: 7}[limit] {
-				n.to(t, "alice", "x")
+				n.reads(t, n.to(t, "alice", "x"))
 			}
 			auth, reason := wire.Auth{Token: "alice"}, ""
 			if limit {
@@ -89,10 +89,12 @@ func TestTheNextOfAGapCoversAllSubjects(t *testing.T) {
 	n := newTown(t, func(c *nodeConfig) { c.stream.MaxMsgsPerSubject = 3 })
 	p, ready := n.live(t, "alice")
 	_ = p.ws.Close()
+	n.connected(t, "alice", 0)
 	n.to(t, "bob", "the stream begins here")
 	n.toTopic(t, "all", "lost")
 	own := n.to(t, "alice", "x")
-	topic := []uint64{n.toTopic(t, "all", "lost"), n.toTopic(t, "all", "1"), n.toTopic(t, "all", "2"), n.toTopic(t, "all", "3")}[1:]
+	n.reads(t, n.toTopic(t, "all", "lost"))
+	topic := []uint64{n.toTopic(t, "all", "1"), n.toTopic(t, "all", "2"), n.toTopic(t, "all", "3")}
 	p, _ = n.enter(t, wire.Auth{Token: "alice", After: &ready.After, Epoch: ready.Epoch, User: "alice"})
 	if gap := expect[wire.Gap](p); gap.Next != topic[0] || gap.Reason != wire.GapLimit {
 		t.Errorf("%+v, want to %d", gap, topic[0])

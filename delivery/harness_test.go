@@ -107,6 +107,7 @@ func (b *backend) toTopic(t *testing.T, topic, data string) uint64 {
 type node struct {
 	*backend
 	gateway *delivery.Gateway
+	tail    *streams.Tail
 	address string
 	stop    func() // ends it as a signal would
 }
@@ -118,6 +119,17 @@ type nodeConfig struct {
 	delivery delivery.Config
 	auth     auth.RequesterConfig
 	log      io.Writer // of the gateway, instead of the test's
+}
+
+// reads waits until the gateway has read the stream up to a seq, which the stream may drop from then on.
+func (n *node) reads(t *testing.T, seq uint64) {
+	t.Helper()
+	streamstest.Eventually(t, patience, func() error {
+		if at := n.tail.Stats().Through; at < seq {
+			return fmt.Errorf("the gateway has read the stream up to %d, not %d", at, seq)
+		}
+		return nil
+	})
 }
 
 // watchedLog writes everything where it is searched for secrets, and what matters into the test's log.
@@ -147,6 +159,7 @@ func newNode(t *testing.T, url string, configure ...func(*nodeConfig)) *node {
 		cfg.delivery.Logger = zerolog.New(secrets.Watched(cfg.log))
 	}
 	tail := streams.NewTail(stream, cfg.tail)
+	n.tail = tail
 	cfg.cursors.Committed = delivery.Committed(nc)
 	cursors := streams.NewCursors(tail, cfg.cursors)
 	cfg.delivery.NATS, cfg.delivery.Stream, cfg.delivery.Tail, cfg.delivery.Cursors = nc, stream, tail, cursors
