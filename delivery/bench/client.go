@@ -80,7 +80,7 @@ func (c *client) come(ctx context.Context) error {
 // final says whether it is of no use to come again: nobody listens, or a client is told to stop.
 func final(err error) bool {
 	closed := (*websocket.CloseError)(nil)
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &closed) && !wire.CloseCode(closed.Code).Again()
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &closed) && !wire.CloseCode(closed.Code).Retry()
 }
 
 func (c *client) connect(ctx context.Context) error {

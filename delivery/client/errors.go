@@ -47,7 +47,7 @@ type ending struct {
 
 // closed is the ending by a close code.
 func closed(code wire.CloseCode, reason string) *ending {
-	return &ending{err: &CloseError{Code: code, Reason: reason}, stop: !code.Again()}
+	return &ending{err: &CloseError{Code: code, Reason: reason}, stop: !code.Retry()}
 }
 
 // refused is the ending by an HTTP response in place of the upgrade.

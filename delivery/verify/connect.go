@@ -201,7 +201,7 @@ func (c *Client) end(ctx context.Context, ws *websocket.Conn, conn *connection, 
 	switch {
 	case ours:
 		return 0, nil
-	case !code.Again():
+	case !code.Retry():
 		return 0, fmt.Errorf("closed with %s: %s", code, reason)
 	case conn.goaway != nil && conn.goaway.RetryAfter > 0:
 		return min(c.cfg.Backoff, time.Duration(conn.goaway.RetryAfter)*time.Millisecond), nil

@@ -2,29 +2,31 @@ package wire
 
 import "fmt"
 
-// CloseCode is the status of a WebSocket close frame. 44xx tell the client to stop, 45xx to come again.
+// CloseCode is the status code of a WebSocket close frame. After 44xx the client must stop, after
+// 45xx it should reconnect.
 type CloseCode int
 
 // The close codes of tidings.v1.
 const (
-	CloseBadFrame       CloseCode = 4400 // not a frame, or not one that may come now
-	CloseUnauthorized   CloseCode = 4401 // token refused
-	CloseForbidden      CloseCode = 4403 // token good, but not for this
+	CloseBadFrame       CloseCode = 4400 // not a valid frame, or a frame that is not allowed at this point
+	CloseUnauthorized   CloseCode = 4401 // the token is refused
+	CloseForbidden      CloseCode = 4403 // the token is valid, but does not permit this
 	CloseNoProtocol     CloseCode = 4406 // no common subprotocol
-	CloseDisconnected   CloseCode = 4410 // disconnected by the backend
-	CloseTooLarge       CloseCode = 4413 // client frame too large
+	CloseDisconnected   CloseCode = 4410 // the backend disconnected the user
+	CloseTooLarge       CloseCode = 4413 // the client's frame is too large
 	CloseInternal       CloseCode = 4500
-	CloseLeaseExpired   CloseCode = 4501 // come again with a fresh token
+	CloseLeaseExpired   CloseCode = 4501 // reconnect with a fresh token
 	CloseUnavailable    CloseCode = 4503 // authentication or NATS unavailable
 	CloseTimeout        CloseCode = 4508 // no auth frame, no answer to a ping, or a write that stalled
-	CloseStreamReplaced CloseCode = 4510 // another epoch; the next connection is told by a gap
-	CloseDraining       CloseCode = 4512 // the gateway is going away
+	CloseStreamReplaced CloseCode = 4510 // the epoch changed; the next connection gets a gap
+	CloseDraining       CloseCode = 4512 // the gateway is stopping
 	CloseTooMany        CloseCode = 4529 // too many connections
 )
 
-// Again says whether a client that was closed with the code should connect again. Codes it does not know go by their
-// range; of those that RFC 6455 defines, the ones that blame the client's own frames stop.
-func (c CloseCode) Again() bool {
+// Retry reports whether a client should reconnect after a close with this code. Unknown codes count
+// by their range. Of the codes that RFC 6455 defines, those that blame the client's own frames stop
+// the client.
+func (c CloseCode) Retry() bool {
 	switch {
 	case c >= 4400 && c < 4500:
 		return false

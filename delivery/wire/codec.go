@@ -12,13 +12,14 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire/strict"
 )
 
-// ErrBadFrame is wrapped by Decode where the bytes are not a frame.
-var ErrBadFrame = errors.New("not a frame")
+// ErrBadFrame is wrapped by all errors of Decode.
+var ErrBadFrame = errors.New("bad frame")
 
-// Append appends the frame's JSON to dst. The field "type" leads, so that a reader can tell frames apart before it parses.
+// Append appends the JSON of a frame to dst. The field "type" comes first, so that a reader can
+// tell the type of a frame before it parses the rest.
 func Append(dst []byte, f Frame) []byte {
 	body, err := json.Marshal(f)
-	if err != nil { // the frames hold strings, numbers and, in Msg.Data alone, JSON that came in by Decode
+	if err != nil { // impossible: frames hold strings, numbers and, in Msg.Data, JSON that Decode has checked
 		panic(fmt.Sprintf("wire: %s frame: %v", f.Type(), err))
 	}
 	dst = append(dst, `{"type":"`...)
@@ -30,14 +31,15 @@ func Append(dst []byte, f Frame) []byte {
 	return append(dst, body[1:]...)
 }
 
-// decodeUsual parses what clients send all the time, as our own write it, at a twentieth of the cost; nil: it is something else.
-func decodeUsual(data []byte) Frame {
+// decodeCommon parses the frames that clients send most often, as our own clients write them, at a
+// twentieth of the cost of Decode. It returns nil for any other input.
+func decodeCommon(data []byte) Frame {
 	if string(data) == `{"type":"pong"}` {
 		return Pong{}
 	}
 	digits, isAck := bytes.CutPrefix(data, []byte(`{"type":"ack","seq":`))
-	digits, ends := bytes.CutSuffix(digits, []byte{'}'})
-	if !isAck || !ends || len(digits) == 0 || digits[0] == '0' {
+	digits, closed := bytes.CutSuffix(digits, []byte{'}'})
+	if !isAck || !closed || len(digits) == 0 || digits[0] == '0' {
 		return nil
 	}
 	seq, err := strconv.ParseUint(string(digits), 10, 64)
@@ -47,16 +49,18 @@ func decodeUsual(data []byte) Frame {
 	return Ack{Seq: seq}
 }
 
-// names are those of all fields that a frame can have.
-var names = []string{
+// fieldNames lists every field that a frame can have.
+var fieldNames = []string{
 	"type", "protocol", "auth_within", "token", "device", "after", "epoch", "user", "conn", "unread", "ping", "expires_in", "next", "reason",
 	"seq", "id", "kind", "time", "topic", "data", "data_b64", "in", "code", "message", "retry_after",
 }
 
-// Decode parses one frame of either side; the result is a value such as Ack, not a pointer. A type that it does not know
-// gives nil and no error, and is to be ignored. A name that is there twice, or in other capital letters than it has, is an error. Errors wrap ErrBadFrame and never quote the frame, which may hold a token.
+// Decode parses one frame of either side. The result is a value such as Ack, not a pointer. For an
+// unknown type it returns nil and no error; ignore such a frame. A field that occurs twice, or a
+// known field in other capital letters, is an error. Errors wrap ErrBadFrame and never quote the
+// frame, because it may contain a token.
 func Decode(data []byte) (Frame, error) {
-	if f := decodeUsual(data); f != nil {
+	if f := decodeCommon(data); f != nil {
 		return f, nil
 	}
 	if !utf8.Valid(data) {
@@ -66,9 +70,9 @@ func Decode(data []byte) (Frame, error) {
 		Type *string `json:"type"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, fmt.Errorf("%w: send one JSON object with a field \"type\"", ErrBadFrame)
+		return nil, fmt.Errorf("%w: not a JSON object with a field \"type\"", ErrBadFrame)
 	}
-	if err := strict.Names(data, names...); err != nil {
+	if err := strict.Names(data, fieldNames...); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadFrame, err)
 	}
 	if head.Type == nil {
@@ -114,8 +118,8 @@ func decode[F Frame](data []byte) (Frame, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
-			kind, _, _ := strings.Cut(wrong.Value, " ") // "number -5" would quote the frame
-			return nil, fmt.Errorf("%w: %s: field %q cannot be this %s", ErrBadFrame, f.Type(), wrong.Field, kind)
+			kind, _, _ := strings.Cut(wrong.Value, " ") // Value may be "number -5", which would quote the frame
+			return nil, fmt.Errorf("%w: %s: field %q: invalid %s", ErrBadFrame, f.Type(), wrong.Field, kind)
 		}
 		return nil, fmt.Errorf("%w: %s", ErrBadFrame, f.Type())
 	}

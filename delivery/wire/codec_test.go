@@ -13,11 +13,11 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-func TestDecodeRefuses(t *testing.T) {
+func TestDecodeRejects(t *testing.T) {
 	for name, frame := range map[string]string{
 		"empty":                "",
 		"not JSON":             "hello",
-		"cut off":              `{"type":"ack","seq":1`,
+		"truncated":            `{"type":"ack","seq":1`,
 		"array":                `[{"type":"ack","seq":1}]`,
 		"string":               `"ack"`,
 		"null":                 `null`,
@@ -32,17 +32,17 @@ func TestDecodeRefuses(t *testing.T) {
 		"after negative":       `{"type":"auth","token":"t","after":-1}`,
 		"token a number":       `{"type":"auth","token":7}`,
 		"time not a time":      `{"type":"msg","seq":1,"time":"yesterday","data":1}`,
-		"base64 broken":        `{"type":"msg","seq":1,"time":"2026-11-22T17:55:19.123Z","data_b64":"?"}`,
+		"invalid base64":       `{"type":"msg","seq":1,"time":"2026-11-22T17:55:19.123Z","data_b64":"?"}`,
 		"trailing garbage":     `{"type":"ack","seq":1}x`,
 		"two frames":           `{"type":"ack","seq":1}{"type":"ack","seq":2}`,
 		"a field twice":        `{"type":"auth","token":"a","token":"b"}`,
-		"an unknown one twice": `{"type":"ack","seq":1,"x":1,"x":1}`,
+		"unknown field twice":  `{"type":"ack","seq":1,"x":1,"x":1}`,
 		"two types":            `{"type":"msg","seq":1,"type":"ack"}`,
-		"another spelling":     `{"type":"auth","Token":"a"}`,
-		"both spellings":       `{"type":"auth","token":"a","TOKEN":"b"}`,
-		"type spelt otherwise": `{"Type":"ack","seq":1}`,
+		"other capitals":       `{"type":"auth","Token":"a"}`,
+		"both capitalizations": `{"type":"auth","token":"a","TOKEN":"b"}`,
+		"type capitalized":     `{"Type":"ack","seq":1}`,
 		"invalid UTF-8":        "{\"type\":\"auth\",\"token\":\"\xff\"}",
-		"invalid UTF-8 around": "{\"type\":\"pong\"}\xc3",
+		"invalid UTF-8 after":  "{\"type\":\"pong\"}\xc3",
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := wire.Decode([]byte(frame))
@@ -70,7 +70,8 @@ func TestDecodeIgnores(t *testing.T) {
 	}
 }
 
-// A field that is missing in the list would be read in any capital letters.
+// If a field were missing in the list of known fields, Decode would accept it in any capital
+// letters.
 func TestDecodeKnowsAllFields(t *testing.T) {
 	for _, f := range []wire.Frame{
 		wire.Hello{}, wire.Auth{}, wire.Ready{}, wire.Gap{}, wire.Msg{}, wire.Live{}, wire.Ack{}, wire.Acked{}, wire.Ping{}, wire.Pong{},
@@ -80,13 +81,13 @@ func TestDecodeKnowsAllFields(t *testing.T) {
 			name, _, _ := strings.Cut(reflect.TypeOf(f).Field(i).Tag.Get("json"), ",")
 			frame := fmt.Sprintf(`{"type":%q,%q:null}`, f.Type(), strings.ToUpper(name))
 			if _, err := wire.Decode([]byte(frame)); err == nil {
-				t.Errorf("%s is taken", frame)
+				t.Errorf("%s is accepted", frame)
 			}
 		}
 	}
 }
 
-func TestDecodeErrorsQuoteNothing(t *testing.T) {
+func TestDecodeErrorsDoNotQuoteTheFrame(t *testing.T) {
 	const canary, digits = "CANARY", "31415926535"
 	for _, frame := range []string{
 		canary,
@@ -109,14 +110,14 @@ func TestDecodeErrorsQuoteNothing(t *testing.T) {
 	} {
 		_, err := wire.Decode([]byte(frame))
 		if err == nil {
-			t.Errorf("Decode(%s) gave no error", frame)
+			t.Errorf("Decode(%s) returned no error", frame)
 		} else if text := err.Error(); strings.Contains(text, canary) || strings.Contains(text, digits) {
-			t.Errorf("Decode(%s) quotes it: %s", frame, text)
+			t.Errorf("Decode(%s) quotes the frame: %s", frame, text)
 		}
 	}
 }
 
-func TestAppendKeepsWhatIsThere(t *testing.T) {
+func TestAppendKeepsDst(t *testing.T) {
 	if got := string(wire.Append([]byte("data: "), wire.Pong{})); got != `data: {"type":"pong"}` {
 		t.Errorf("Append = %s", got)
 	}
@@ -126,8 +127,8 @@ func TestAppendKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-func TestCloseCodeAgain(t *testing.T) {
-	for code, again := range map[wire.CloseCode]bool{
+func TestCloseCodeRetry(t *testing.T) {
+	for code, retry := range map[wire.CloseCode]bool{
 		1000: true, 1001: true, 1002: false, 1003: false, 1005: true, 1006: true, 1007: false, 1008: false, 1009: false,
 		1010: true, 1011: true, 1012: true, 1013: true, 1014: true, 1015: true, 3000: true, 4000: true, 4399: true,
 		wire.CloseBadFrame: false, wire.CloseUnauthorized: false, wire.CloseForbidden: false, wire.CloseNoProtocol: false,
@@ -135,8 +136,8 @@ func TestCloseCodeAgain(t *testing.T) {
 		wire.CloseInternal: true, wire.CloseLeaseExpired: true, wire.CloseUnavailable: true, wire.CloseTimeout: true,
 		wire.CloseStreamReplaced: true, wire.CloseDraining: true, wire.CloseTooMany: true, 4599: true,
 	} {
-		if code.Again() != again {
-			t.Errorf("%v: Again = %v, want %v", code, !again, again)
+		if code.Retry() != retry {
+			t.Errorf("%v: Retry = %v, want %v", code, !retry, retry)
 		}
 	}
 	if got := wire.CloseUnauthorized.String(); got != "4401 unauthorized" {
@@ -161,7 +162,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		frame, err := wire.Decode(data)
-		spaced, spacedErr := wire.Decode(append([]byte{' '}, data...)) // not as our clients write it
+		spaced, spacedErr := wire.Decode(append([]byte{' '}, data...)) // takes the general path, not decodeCommon
 		if !reflect.DeepEqual(frame, spaced) || (err == nil) != (spacedErr == nil) {
 			t.Fatalf("%#v, %v, with a space before it %#v, %v", frame, err, spaced, spacedErr)
 		}
@@ -180,10 +181,10 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s: %v", line, err)
 		}
 		if !reflect.DeepEqual(canonical(frame), canonical(again)) {
-			t.Fatalf("%#v came back as %#v", frame, again)
+			t.Fatalf("%#v decodes as %#v after Append", frame, again)
 		}
 		if twice := wire.Append(nil, again); !bytes.Equal(line, twice) {
-			t.Fatalf("%s came back as %s", line, twice)
+			t.Fatalf("%s becomes %s after Decode and Append", line, twice)
 		}
 	})
 }

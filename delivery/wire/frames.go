@@ -5,56 +5,61 @@ import (
 	"time"
 )
 
-// Frame is one frame of either side.
+// Frame is one frame, sent by either side.
 type Frame interface {
-	// Type is the value of the frame's field "type".
+	// Type returns the value of the frame's field "type".
 	Type() string
 }
 
 // Hello is the first frame on a connection, from the server.
 type Hello struct {
 	Protocol   string `json:"protocol"`    // Subprotocol
-	AuthWithin int64  `json:"auth_within"` // milliseconds in which the auth frame must come
+	AuthWithin int64  `json:"auth_within"` // milliseconds within which the client must send auth
 }
 
-// Auth is the first frame of the client, sent once.
+// Auth is the client's first frame, sent once.
 type Auth struct {
 	Token  string `json:"token"`
-	Device string `json:"device,omitempty"` // names a cursor of its own; absent: the user's
-	// After resumes behind this seq instead of behind the stored position, which it does not move. It counts only with
-	// the Epoch and the User that it came with; otherwise it is ignored (another user) or answered by a gap.
+	Device string `json:"device,omitempty"` // names a device with a position of its own; empty: the user's shared position
+	// After starts the connection after this seq instead of the stored position. It does not move
+	// the stored position. It counts only together with the Epoch and the User of the same
+	// position: for another user it is ignored, for another epoch the server answers with a gap.
 	After *uint64 `json:"after,omitempty"`
 	Epoch string  `json:"epoch,omitempty"`
 	User  string  `json:"user,omitempty"`
 }
 
-// Ready admits the client.
+// Ready tells the client that it is admitted.
 type Ready struct {
 	User      string `json:"user"`
-	Conn      string `json:"conn"` // names the connection in the gateway's logs
+	Conn      string `json:"conn"` // identifies the connection in the gateway's logs
 	Epoch     string `json:"epoch"`
-	After     uint64 `json:"after"`                // where this connection starts; the client's position from now on
-	Unread    uint64 `json:"unread"`               // waiting on the user's own subject behind the stored position
+	After     uint64 `json:"after"`                // the connection starts after this seq; it becomes the client's position
+	Unread    uint64 `json:"unread"`               // messages on the user's own subject after the stored position
 	Ping      int64  `json:"ping"`                 // milliseconds between the server's pings
-	ExpiresIn int64  `json:"expires_in,omitempty"` // milliseconds to the lease's end; absent: none
+	ExpiresIn int64  `json:"expires_in,omitempty"` // milliseconds until the lease ends; 0: it does not end
 }
 
 // Reasons of a Gap.
 const (
-	GapExpired     = "expired"      // the start lies before the stream's first message
-	GapLimit       = "limit"        // the user's subject is at its limit and its oldest message lies past the start
-	GapStreamReset = "stream_reset" // the epoch changed, or the client's position lies past the stream's end
-	GapPurged      = "purged"       // purged while connected
+	GapExpired     = "expired"      // the connection starts before the stream's first message
+	GapLimit       = "limit"        // the user's subject is at its limit, and its oldest message is after the start
+	GapStreamReset = "stream_reset" // the epoch changed, or the client's position is past the end of the stream
+	GapPurged      = "purged"       // messages were purged while the client was connected
 )
 
-// Gap reports that what lies between After and Next may be gone. A Pong answers it.
+// Gap reports that messages after After and before Next may be missing. The client answers it with
+// Pong.
 type Gap struct {
-	After  uint64 `json:"after"`
-	Next   uint64 `json:"next,omitempty"` // the first message that follows, or the end of what may be gone if that lies further back; absent: nothing follows yet
+	After uint64 `json:"after"`
+	// Next is the seq of the first message that follows, or the end of the range that may be
+	// missing if a message lies before that end or none follows. 0: nothing follows yet.
+	Next   uint64 `json:"next,omitempty"`
 	Reason string `json:"reason"`
 }
 
-// Msg is a notification. Exactly one of Data and DataB64 is there. AppendMsg says which, and how large it can be.
+// Msg is a notification. Exactly one of Data and DataB64 is present; AppendMsg documents which, and
+// the maximum size.
 type Msg struct {
 	Seq     uint64          `json:"seq"`
 	ID      string          `json:"id,omitempty"`
@@ -65,8 +70,8 @@ type Msg struct {
 	DataB64 []byte          `json:"data_b64,omitempty"`
 }
 
-// Live comes exactly once: everything up to Seq, at least all that the stream held when the connection authenticated,
-// has been sent.
+// Live is sent exactly once on a connection: all messages up to Seq have been sent. They include
+// everything that the stream held when the client authenticated.
 type Live struct {
 	Seq uint64 `json:"seq"`
 }
@@ -76,49 +81,51 @@ type Ack struct {
 	Seq uint64 `json:"seq"`
 }
 
-// Acked tells that another connection with the same position acknowledged.
+// Acked reports that another connection with the same position has acknowledged messages up to Seq.
 type Acked struct {
 	Seq    uint64 `json:"seq"`
 	Unread uint64 `json:"unread"`
 }
 
-// Ping asks the client for a sign of life; any frame is one. Seq is there only while the client is caught up: nothing of
-// its own up to there is outstanding.
+// Ping asks the client to show that it is alive; any frame does. Seq is present only while the
+// client is caught up: no message for it up to Seq is outstanding.
 type Ping struct {
 	Seq uint64 `json:"seq,omitempty"`
 }
 
-// Pong answers a Ping, and a Gap: any frame does but an Ack of what lies before it.
+// Pong answers Ping and Gap. Any other frame answers them as well, except that an Ack of a seq
+// before a gap does not answer the gap.
 type Pong struct{}
 
-// Renew offers a fresh token of the same user before the lease ends.
+// Renew extends the lease with a fresh token of the same user, before the lease ends.
 type Renew struct {
 	Token string `json:"token"`
 }
 
-// Renewed accepts it. ExpiresIn is in milliseconds; absent: the lease has no end any more.
+// Renewed confirms a Renew. ExpiresIn is in milliseconds; 0: the lease does not end any more.
 type Renewed struct {
 	ExpiresIn int64 `json:"expires_in,omitempty"`
 }
 
-// Expiring announces the end of the lease, In milliseconds from now.
+// Expiring announces that the lease ends in In milliseconds.
 type Expiring struct {
 	In int64 `json:"in"`
 }
 
 // Codes of an Error.
 const (
-	ErrorBadAck           = "bad_ack"           // beyond the largest of ready.after and the last msg, live and ping
-	ErrorRenewUnavailable = "renew_unavailable" // nobody could say whether the fresh token is good; try again
+	ErrorBadAck           = "bad_ack"           // seq is larger than ready.after and the seq of the last msg, live and ping
+	ErrorRenewUnavailable = "renew_unavailable" // the fresh token could not be checked; try again
 )
 
-// Error tells of something that was wrong and ignored; the connection goes on.
+// Error reports a frame that was wrong and that the server ignored. The connection stays open.
 type Error struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-// Goaway precedes a close. RetryAfter, in milliseconds, is already jittered for this client.
+// Goaway precedes a close. RetryAfter is in milliseconds and already randomized for this client; 0:
+// the server asks for no delay.
 type Goaway struct {
 	Code       CloseCode `json:"code"`
 	Reason     string    `json:"reason"`

@@ -16,7 +16,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// The golden frames are read by the JavaScript tests too. One file holds one frame as it is on the wire, and a line feed.
+// goldenDir holds the golden frames, which the JavaScript tests read too. Each file holds one frame
+// as it is on the wire, and a line feed.
 const goldenDir = "../../testdata/frames"
 
 var update = flag.Bool("update", false, "rewrite the golden frames")
@@ -72,7 +73,7 @@ var goldenMsgs = map[string]wire.Payload{
 	"msg-quoting": {Seq: 103, ID: `a"b\c`, Kind: "x\r\ny", Time: sentAt, Topic: "наука", Data: []byte("0")},
 }
 
-// decodedMsgs is what the msg files hold for a reader.
+// decodedMsgs is the result of decoding the msg files.
 var decodedMsgs = map[string]wire.Msg{
 	"msg-json":    {Seq: 97, ID: "ord-991", Kind: "order.shipped", Data: goldenMsgs["msg-json"].Data},
 	"msg-string":  {Seq: 98, Data: []byte(`"your \"order\"\nhas shipped 📦"`)},
@@ -96,7 +97,7 @@ func golden(t *testing.T, name string, encoded []byte) []byte {
 		t.Fatal(err)
 	}
 	if want := string(encoded) + "\n"; string(line) != want {
-		t.Fatalf("%s holds\n%swe write\n%s", path, line, want)
+		t.Fatalf("%s holds\n%swe encode\n%s", path, line, want)
 	}
 	return bytes.TrimSuffix(line, []byte("\n"))
 }
@@ -127,7 +128,7 @@ func TestGoldenMsgs(t *testing.T) {
 	}
 }
 
-// A file that no table names would be read by the JavaScript tests alone.
+// Only the JavaScript tests would check a file that no table lists.
 func TestGoldenFilesAreAllNamed(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join(goldenDir, "*"))
 	if err != nil {

@@ -10,39 +10,43 @@ import (
 	"unicode/utf8"
 )
 
-// Payload is what a msg frame is made of. Empty strings are left out of the frame.
+// Payload holds the values of a msg frame. The frame omits empty strings.
 type Payload struct {
 	Seq         uint64
 	ID          string
 	Kind        string
 	Time        time.Time
 	Topic       string
-	ContentType string // text/… keeps Data a string even where it happens to be JSON
+	ContentType string // with text/… Data is sent as a string even if it is valid JSON
 	Data        []byte
 }
 
-// TimeFormat is the layout of times in frames: UTC, to the millisecond.
+// TimeFormat is the layout of times in frames: UTC, with milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// Bounds of a msg frame, which hold whatever was stored.
+// Bounds of a msg frame. They hold whatever the stream contains.
 const (
-	// MaxDepth is how many levels of arrays and objects data may have. The frame is one more, and the list of a user's notifications
-	// two beyond that; parsers in wide use refuse more than 64 (System.Text.Json), 100 (Ruby) or 128 (serde_json) by default.
+	// MaxDepth is the maximum number of levels of arrays and objects in data. The frame adds one
+	// level, and a user's list of notifications adds two. Parsers in wide use refuse more than 64
+	// (System.Text.Json), 100 (Ruby) or 128 levels (serde_json) by default.
 	MaxDepth = 60
-	// MaxLabel is how many bytes of an id or kind a frame has; the rest is cut. Publishers of ours refuse a longer one.
+	// MaxLabel is the maximum number of bytes of an id or a kind in a frame; the rest is cut off.
+	// Publishers of this module refuse longer ones.
 	MaxLabel = 1024
 
-	maxOverhead = 16 << 10 // all but the data: of an id and a kind each byte may take six
-	shortText   = 1 << 10  // so much beyond twice its size a text may take as a string
+	maxOverhead = 16 << 10 // everything but the data; each byte of an id or kind may need six bytes
+	shortText   = 1 << 10  // a text as a JSON string may exceed twice its size by this many bytes
 )
 
-// MaxMsg is how many bytes a msg frame has at most whose data has size bytes as stored.
+// MaxMsg returns the maximum size in bytes of a msg frame whose stored data has size bytes.
 func MaxMsg(size int) int { return 2*size + maxOverhead }
 
-// AppendMsg appends a msg frame to dst, of at most MaxMsg(len(p.Data)) bytes. Data that is valid UTF-8 and valid JSON is embedded as it
-// is, on one line, unless ContentType begins with "text/"; other UTF-8 becomes a JSON string in "data". Base64 in "data_b64" are anything
-// else, JSON that is nested deeper than MaxDepth, and text that would take more than twice its size as a string: control characters take
-// six bytes each.
+// AppendMsg appends a msg frame of at most MaxMsg(len(p.Data)) bytes to dst.
+//
+// Data that is valid UTF-8 and valid JSON is embedded as it is, on one line, unless ContentType
+// begins with "text/". Other UTF-8 becomes a JSON string in "data". All else becomes base64 in
+// "data_b64": other bytes, JSON of more than MaxDepth levels, and text that needs more than twice
+// its size plus 1 KiB as a JSON string, such as control characters, which need six bytes each.
 func AppendMsg(dst []byte, p Payload) []byte {
 	dst = append(dst, `{"type":"msg","seq":`...)
 	dst = strconv.AppendUint(dst, p.Seq, 10)
@@ -67,7 +71,7 @@ func AppendMsg(dst []byte, p Payload) []byte {
 	return append(dst, '}')
 }
 
-// form is how data is put into a frame.
+// form is how a frame contains its data.
 type form int
 
 const (
@@ -76,7 +80,8 @@ const (
 	encoded
 )
 
-// readDepth is how many levels encoding/json reads: whether what has more is JSON, it does not say.
+// readDepth is the number of levels that encoding/json reads. It cannot tell whether deeper data is
+// valid JSON.
 const readDepth = 10_000
 
 func formOf(p Payload) form {
@@ -97,7 +102,8 @@ func formOf(p Payload) form {
 	return quoted
 }
 
-// Depth returns how many levels of arrays and objects JSON has, or a number up to MaxDepth that is not less.
+// Depth returns the number of levels of arrays and objects in JSON data. If that is at most
+// MaxDepth, the result may be larger than it, but not larger than MaxDepth.
 func Depth(data []byte) (deepest int) {
 	if opened := bytes.Count(data, []byte{'{'}) + bytes.Count(data, []byte{'['}); opened <= MaxDepth {
 		return opened
@@ -120,7 +126,7 @@ func Depth(data []byte) (deepest int) {
 	return deepest
 }
 
-// quotedSize is how many bytes appendString appends for valid UTF-8.
+// quotedSize returns how many bytes appendString appends for valid UTF-8.
 func quotedSize(data []byte) int {
 	size := len(data) + 2
 	for i, c := range data {
@@ -136,12 +142,12 @@ func quotedSize(data []byte) int {
 	return size
 }
 
-// clip returns at most the first n bytes of s, and no part of a rune.
+// clip returns the first n bytes of s, less if the cut would split a rune.
 func clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	for back := range utf8.UTFMax { // further back is no rune, only invalid bytes
+	for back := range utf8.UTFMax { // no rune is longer; then the bytes are invalid
 		if utf8.RuneStart(s[n-back]) {
 			return s[:n-back]
 		}
@@ -160,14 +166,14 @@ func appendField(dst []byte, key, value string) []byte {
 	return appendString(append(dst, key...), value)
 }
 
-// appendString appends a JSON string, by encoding/json only where something needs escaping.
+// appendString appends a JSON string. It uses encoding/json only if a character needs escaping.
 func appendString(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
 			buf := bytes.NewBuffer(dst)
 			enc := json.NewEncoder(buf)
-			enc.SetEscapeHTML(false) // no browser reads a frame as HTML, and < would take six bytes
-			_ = enc.Encode(s)        // of a string never fails
+			enc.SetEscapeHTML(false) // no browser reads a frame as HTML, and < would need six bytes
+			_ = enc.Encode(s)        // never fails for a string
 			return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'})
 		}
 	}
@@ -176,12 +182,13 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// appendLine appends valid JSON without line breaks, since a frame is also one line of SSE and of `listen --json`.
+// appendLine appends valid JSON without line breaks, because a frame is also one line of SSE and of
+// `listen --json`.
 func appendLine(dst, data []byte) []byte {
 	if bytes.IndexByte(data, '\n') < 0 && bytes.IndexByte(data, '\r') < 0 {
 		return append(dst, bytes.TrimSpace(data)...)
 	}
 	buf := bytes.NewBuffer(dst)
-	_ = json.Compact(buf, data) // of valid JSON never fails
+	_ = json.Compact(buf, data) // never fails for valid JSON
 	return buf.Bytes()
 }

@@ -72,16 +72,16 @@ func TestAppendMsgQuotes(t *testing.T) {
 	for _, name := range []string{"plain", `a"b`, `a\b`, "a\r\nb", "x\x00y", "👍 ünï", "\x7f", "<script>", "\u2028", " "} {
 		frame := wire.AppendMsg(nil, wire.Payload{Seq: 7, ID: name, Kind: name, Topic: name, Time: sentAt})
 		if bytes.ContainsAny(frame, "\r\n") {
-			t.Errorf("%q broke the line: %s", name, frame)
+			t.Errorf("%q: the frame has a line break: %s", name, frame)
 		}
 		got, err := wire.Decode(frame)
 		if msg, _ := got.(wire.Msg); err != nil || msg.ID != name || msg.Kind != name || msg.Topic != name {
-			t.Errorf("%q came back as %#v, %v", name, got, err)
+			t.Errorf("%q decodes as %#v, %v", name, got, err)
 		}
 	}
 	frame := wire.AppendMsg(nil, wire.Payload{Seq: 7, ID: "a\xffb", Time: sentAt})
 	if got, err := wire.Decode(frame); err != nil || got.(wire.Msg).ID != "a\ufffdb" {
-		t.Errorf("an invalid id came back as %#v, %v", got, err)
+		t.Errorf("an invalid id decodes as %#v, %v", got, err)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestAppendMsgTime(t *testing.T) {
 		"0001-01-01T00:00:00.000Z": {},
 	} {
 		if frame := wire.AppendMsg(nil, wire.Payload{Time: at}); !bytes.Contains(frame, []byte(`"time":"`+want+`"`)) {
-			t.Errorf("%v became %s", at, frame)
+			t.Errorf("%v is encoded as %s", at, frame)
 		}
 	}
 }
@@ -114,10 +114,10 @@ func FuzzAppendMsg(f *testing.F) {
 			Seq: seq, ID: id, Kind: kind, Time: sentAt, Topic: topic, ContentType: contentType, Data: data,
 		})
 		if !json.Valid(frame) || !utf8.Valid(frame) || bytes.ContainsAny(frame, "\r\n") {
-			t.Fatalf("not one line of JSON: %q", frame)
+			t.Fatalf("not JSON on one line: %q", frame)
 		}
 		if len(topic) <= 200 && len(frame) > wire.MaxMsg(len(data)) {
-			t.Fatalf("%d bytes of data in a frame of %d", len(data), len(frame))
+			t.Fatalf("%d bytes of data make a frame of %d bytes", len(data), len(frame))
 		}
 		decoded, err := wire.Decode(frame)
 		if err != nil {
@@ -129,22 +129,22 @@ func FuzzAppendMsg(f *testing.F) {
 			return have == name(s) || len(s) > wire.MaxLabel && len(have) > 0 && strings.HasPrefix(name(s), have)
 		}
 		if msg.Seq != seq || !label(id, msg.ID) || !label(kind, msg.Kind) || msg.Topic != name(topic) {
-			t.Fatalf("came back as %#v", msg)
+			t.Fatalf("the frame decodes as %#v", msg)
 		}
 		var text string
 		switch {
 		case !utf8.Valid(data) || msg.DataB64 != nil:
 			text := len(data) > 0 && quoted(data) > 2*len(data)
 			if utf8.Valid(data) && wire.Depth(data) <= wire.MaxDepth && !text {
-				t.Fatalf("%q is not sent as it is", data)
+				t.Fatalf("%q is sent as base64", data)
 			}
 			if msg.Data != nil || !bytes.Equal(msg.DataB64, data) {
-				t.Fatalf("binary %q came back as %#v", data, msg)
+				t.Fatalf("binary %q decodes as %#v", data, msg)
 			}
 		case json.Unmarshal(msg.Data, &text) == nil && text == string(data) && msg.DataB64 == nil: // sent as a string
 		default:
 			if msg.DataB64 != nil || compact(t, msg.Data) != compact(t, data) {
-				t.Fatalf("%q came back as %#v", data, msg)
+				t.Fatalf("%q decodes as %#v", data, msg)
 			}
 			if strings.HasPrefix(contentType, "text/") {
 				t.Fatalf("%q was not sent as a string: %s", data, frame)
@@ -153,12 +153,12 @@ func FuzzAppendMsg(f *testing.F) {
 	})
 }
 
-// quoted is how many bytes a string takes in JSON.
+// quoted returns how many bytes data needs as a JSON string.
 func quoted(data []byte) int {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(string(data)) // of a string never fails
+	_ = enc.Encode(string(data)) // never fails for a string
 	return buf.Len() - 1
 }
 
@@ -171,8 +171,8 @@ func compact(t *testing.T, data []byte) string {
 	return buf.String()
 }
 
-// canonical hides the two ways in which a msg may change by being written again: its JSON is compacted, with some
-// characters escaped, and an empty data_b64 is left out.
+// canonical removes the two differences that decoding and encoding a msg again may make: its JSON
+// is compacted with some characters escaped, and an empty data_b64 is omitted.
 func canonical(f wire.Frame) any {
 	msg, ok := f.(wire.Msg)
 	if !ok {
@@ -182,7 +182,7 @@ func canonical(f wire.Frame) any {
 	if msg.Data != nil {
 		decoder := json.NewDecoder(bytes.NewReader(msg.Data))
 		decoder.UseNumber()
-		_ = decoder.Decode(&data) // it came through Decode
+		_ = decoder.Decode(&data) // never fails: Decode has checked it
 	}
 	at := msg.Time
 	msg.Data, msg.Time = nil, time.Time{}

@@ -1,27 +1,32 @@
-// Package wire is the reference of the client protocol tidings.v1: its frames, their encoding and the close codes.
+// Package wire is the reference for the client protocol tidings.v1: its frames, their encoding and
+// the close codes.
 //
-// A connection is a WebSocket at /v1/ws. Each text message is one JSON object, a frame, told apart by its field "type".
-// Unknown types and unknown fields are ignored, so that either side may be newer than the other. A field that is there twice, or a known
-// one in other capital letters, makes a frame a bad one.
+// A connection is a WebSocket at /v1/ws. Each text message is one JSON object, called a frame. Its
+// field "type" says what kind of frame it is. Both sides ignore unknown types and unknown fields,
+// so that either may be newer than the other. A frame in which a field occurs twice, or a known
+// field has other capital letters, is invalid.
 //
 //	server → client   hello
-//	client → server   auth                    first, and once
-//	server → client   ready, then perhaps gap
-//	server → client   msg …                   what was missed, in stream order
-//	server → client   live                    once: all that was stored when the client authenticated has been sent
-//	server → client   msg …                   as they are stored
+//	client → server   auth                    the first frame, sent once
+//	server → client   ready, then gap if messages may be missing
+//	server → client   msg …                   the messages that the client missed, in stream order
+//	server → client   live                    once: everything stored when the client authenticated has been sent
+//	server → client   msg …                   new messages as they are stored
 //	client → server   ack …                   cumulative
 //
-// A position is a pair (epoch, seq). Within a connection seq strictly increases and the epoch never changes; a repeat can
-// only come on a new connection. A client remembers its position and drops messages with a seq up to it. On each connection
-// it first takes over the position in ready, even if that is further back within the same epoch: an older copy of the stream
-// was put back then, and its next messages reuse numbers that the client knows.
+// A position is a pair (epoch, seq). On one connection seq strictly increases and the epoch never
+// changes; a repeat can come only on a new connection. A client remembers its position and drops
+// messages with a seq up to it. On each connection it first sets its position to the one in ready,
+// even if that is lower in the same epoch. A lower one means that an older copy of the stream was
+// restored, and its next messages reuse numbers that the client has seen.
 //
-// The package imports nothing of Tidings, so that a client needs neither NATS nor the gateway.
+// Apart from package strict, the package imports nothing of Tidings, so that a client needs neither
+// NATS nor the gateway.
 package wire
 
-// Subprotocol is the WebSocket subprotocol that the server speaks. A client that offers none is taken to speak it.
+// Subprotocol is the WebSocket subprotocol of the server. The server assumes it for a client that
+// offers none.
 const Subprotocol = "tidings.v1"
 
-// Path is where the gateway serves WebSocket clients.
+// Path is the URL path at which the gateway serves WebSocket clients.
 const Path = "/v1/ws"

@@ -1,5 +1,7 @@
-// Package strict reads JSON objects whose names are unambiguous. encoding/json takes the last of two fields of one name, and "User" for
-// "user", so that two readers can understand one object in two ways. An object that admits a user must not allow that.
+// Package strict decodes JSON objects and rejects those with ambiguous field names. encoding/json
+// uses the last of two fields with the same name, and accepts "User" for "user", so that two
+// readers can understand the same object differently. An object that decides who is admitted must
+// not allow that.
 package strict
 
 import (
@@ -9,25 +11,27 @@ import (
 	"strings"
 )
 
-// A NameError is the error for an object in which a name is there twice, or is one of those known but for the case of its letters.
+// NameError is the error for an object that has a field twice, or a known field in other capital
+// letters.
 type NameError struct {
-	Name  string // as it stands there, perhaps a secret
-	Known string // the known name that it is, or nearly is; empty: none
-	Twice bool
+	Name  string // as in the object; it may be a secret
+	Known string // the known name that equals Name if case is ignored; empty: none
+	Twice bool   // the field occurs twice
 }
 
-// Error names the known name, if there is one, and quotes nothing else.
+// Error quotes the known name, if there is one, and nothing else of the object.
 func (e *NameError) Error() string {
 	switch {
 	case e.Twice && e.Known == "":
-		return "a field is there twice"
+		return "a field occurs twice"
 	case e.Twice:
-		return fmt.Sprintf("field %q is there twice", e.Known)
+		return fmt.Sprintf("field %q occurs twice", e.Known)
 	}
-	return fmt.Sprintf("field %q is written with other capital letters", e.Known)
+	return fmt.Sprintf("field %q has other capital letters", e.Known)
 }
 
-// Object returns the fields of a JSON object. Names that are not known are allowed. The error is one of encoding/json, or a *NameError.
+// Object returns the fields of a JSON object. Names that are not in known are allowed. The error is
+// one of encoding/json or a *NameError.
 func Object(data []byte, known ...string) (map[string]json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
@@ -39,21 +43,22 @@ func Object(data []byte, known ...string) (map[string]json.RawMessage, error) {
 	return fields, Names(data, known...)
 }
 
-// Names checks the names of a JSON object, which must be valid: the error is a *NameError or nil. It does not look at objects within.
+// Names checks the field names of a JSON object, which must be valid JSON. The error is a
+// *NameError or nil. It does not check nested objects.
 func Names(object []byte, known ...string) error {
 	var few [16]string
 	names := few[:0]
-	var many map[string]bool // in place of names, if there are more
-	depth, name := 0, false  // name: the next string is one
+	var many map[string]bool  // replaces names once few is full
+	depth, isName := 0, false // isName: the next string is a field name
 	for i := 0; i < len(object); i++ {
 		switch object[i] {
 		case '{', '[':
 			depth++
-			name = depth == 1
+			isName = depth == 1
 		case '}', ']':
 			depth--
 		case ',':
-			name = depth == 1
+			isName = depth == 1
 		case '"':
 			end := i + 1
 			for object[end] != '"' {
@@ -64,19 +69,19 @@ func Names(object []byte, known ...string) error {
 			}
 			text := object[i : end+1]
 			i = end
-			if !name {
+			if !isName {
 				continue
 			}
-			name = false
-			one := unquote(text)
-			twice := many[one]
+			isName = false
+			name := unquote(text)
+			twice := many[name]
 			for _, before := range names {
-				twice = twice || before == one
+				twice = twice || before == name
 			}
-			if err := check(one, twice, known); err != nil {
+			if err := check(name, twice, known); err != nil {
 				return err
 			}
-			if names = append(names, one); len(names) > len(few) && many == nil {
+			if names = append(names, name); len(names) > len(few) && many == nil {
 				many = map[string]bool{}
 			}
 			if many != nil {
@@ -94,7 +99,7 @@ func unquote(text []byte) (name string) {
 	if bytes.IndexByte(text, '\\') < 0 {
 		return string(text[1 : len(text)-1])
 	}
-	_ = json.Unmarshal(text, &name) // it is valid
+	_ = json.Unmarshal(text, &name) // never fails: text is valid
 	return name
 }
 
@@ -103,7 +108,7 @@ func check(name string, twice bool, known []string) error {
 		if name == k && !twice {
 			return nil
 		}
-		if strings.EqualFold(name, k) { // as encoding/json compares
+		if strings.EqualFold(name, k) { // encoding/json compares like this
 			return &NameError{Name: name, Known: k, Twice: name == k}
 		}
 	}

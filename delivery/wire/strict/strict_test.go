@@ -21,15 +21,15 @@ func TestNames(t *testing.T) {
 		` { "user_id" : 1 , "x" : {"user_id":2,"user_id":3,"X":[{"X":1}]} , "y" : ["x","x","\"x"], "z\"":"{,\"x\":1" } `: "",
 		`{"x":1,"X":2}`:                                  "", // neither is known
 		`{` + many.String() + `"1000":0}`:                "",
-		`{"user_id":1,"user_id":1}`:                      `field "user_id" is there twice`,
-		`{"user_id":1,"x":{"y":",\\"},"user\u005fid":1}`: `field "user_id" is there twice`,
-		`{"user_id":1,"User_ID":1}`:                      `field "user_id" is written with other capital letters`,
-		`{"uſer_id":1}`:                                  `field "user_id" is written with other capital letters`,
-		`{"secret":1,"y":[],"secret":1}`:                 "a field is there twice",
-		`{` + many.String() + `"7":0}`:                   "a field is there twice",
-		`{` + many.String() + `"999":0}`:                 "a field is there twice",
-		`{` + many.String() + `"uſer_id":0}`:             `field "user_id" is written with other capital letters`,
-		`{"":1,"":2}`:                                    "a field is there twice",
+		`{"user_id":1,"user_id":1}`:                      `field "user_id" occurs twice`,
+		`{"user_id":1,"x":{"y":",\\"},"user\u005fid":1}`: `field "user_id" occurs twice`,
+		`{"user_id":1,"User_ID":1}`:                      `field "user_id" has other capital letters`,
+		`{"uſer_id":1}`:                                  `field "user_id" has other capital letters`,
+		`{"secret":1,"y":[],"secret":1}`:                 "a field occurs twice",
+		`{` + many.String() + `"7":0}`:                   "a field occurs twice",
+		`{` + many.String() + `"999":0}`:                 "a field occurs twice",
+		`{` + many.String() + `"uſer_id":0}`:             `field "user_id" has other capital letters`,
+		`{"":1,"":2}`:                                    "a field occurs twice",
 	} {
 		err := strict.Names([]byte(object), "success", "user_id")
 		if got := fmt.Sprint(err); got != want && (err != nil || want != "") {
@@ -49,7 +49,7 @@ func TestObject(t *testing.T) {
 	}
 }
 
-// What encoding/json reads from an object that passes does not depend on how it treats names.
+// If Names accepts an object, the result of encoding/json does not depend on how it treats names.
 func FuzzNames(f *testing.F) {
 	f.Add([]byte(`{"a":1,"b":{"a":[1,"\"",{}]},"\u0061\\":"x"}`))
 	f.Add([]byte(`{"a":1,"a":2}`))
@@ -72,7 +72,7 @@ func FuzzNames(f *testing.F) {
 		}
 		err := strict.Names(data)
 		if twice := len(plain) != names; errors.As(err, new(*strict.NameError)) != twice {
-			t.Fatalf("%q: %v, but %d names are %d", data, err, names, len(plain))
+			t.Fatalf("%q: %v, but %d of %d names are distinct", data, err, len(plain), names)
 		}
 	})
 }
