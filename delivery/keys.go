@@ -22,7 +22,10 @@ type Keys struct {
 	plain   int                 // how many of sums do not begin with KeyPrefix
 }
 
-// KeyPrefix begins an API key that can be told from a user's token even if it is mistyped, or was revoked before the gateway started.
+// KeyPrefix is how generated API keys begin. A client's token that contains "tidings_key" anywhere,
+// in any case, is refused as an API key and not sent to the backend, even if the key is mistyped or
+// was revoked before the gateway started. A key without the prefix is recognized only if it is or
+// was valid at this gateway.
 const KeyPrefix = "tidings_key_"
 
 var errKeyAsToken = &auth.Refusal{Code: "api_key", Message: "this looks like an API key: clients send the token of their user"}
@@ -96,7 +99,8 @@ func (k Keys) Plain() int { return k.plain }
 
 func (k Keys) good(key string) bool { return among(k.sums, key) }
 
-// resembles reports whether a token is an API key that is or was good, or begins like one: a backend must not be asked about it.
+// resembles reports whether a token contains "tidings_key" in any case, or is an API key that is or
+// was valid at this gateway. The gateway does not send such a token to the backend.
 func (k Keys) resembles(token string) bool {
 	return strings.Contains(strings.ToLower(token), strings.TrimSuffix(KeyPrefix, "_")) || k.good(token) || among(k.revoked, token)
 }
