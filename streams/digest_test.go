@@ -3,7 +3,6 @@ package streams_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,13 +73,15 @@ func TestAnIDUsedAgainOfWhatIsNotKnown(t *testing.T) {
 	if err := g.jetstream().DeleteMsg(ctx, deleted); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "nats://"))
+	raw, err := streamstest.DialRaw(s.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer raw.Close()
 	header := "NATS/1.0\r\nNats-Msg-Id: user.alice.broken\r\nTidings-Digest: other\r\nTidings-Kind: a\nb\r\n\r\n"
-	fmt.Fprintf(conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\nHPUB %s %d %d\r\n%s\r\n", plain.Subject, len(header), len(header), header)
+	if err := raw.Publish(plain.Subject, header, ""); err != nil {
+		t.Fatal(err)
+	}
 	streamstest.Eventually(t, patience, func() error {
 		if st, err := g.stream.State(ctx); err != nil || st.Last != deleted+1 {
 			return fmt.Errorf("at %d, %v", st.Last, err)

@@ -155,18 +155,20 @@ func TestSettingsThatCannotBePutBackAreNamed(t *testing.T) {
 	}
 }
 
+// runBehindProxy runs a gateway that reaches NATS through a proxy, and one that is opened without it.
+func runBehindProxy(t *testing.T) (g, direct *gateway, proxy *streamstest.Proxy) {
+	t.Helper()
+	server := streamstest.Run(t)
+	proxy = streamstest.RunProxy(t, server.URL())
+	direct = open(t, server.Connect(t), streams.Config{})
+	g = run(t, streamstest.Connect(t, proxy.URL()), streams.Config{}, streams.TailConfig{Poll: pollFast})
+	return g, direct, proxy
+}
+
 // What NATS refuses is named: another stream has taken the subjects meanwhile.
 func TestSettingsThatNATSRefusesAreNamed(t *testing.T) {
 	t.Parallel()
-	server := streamstest.Run(t)
-	proxy := streamstest.RunProxy(t, server.URL())
-	direct := open(t, server.Connect(t), streams.Config{})
-	nc, err := nats.Connect(proxy.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	g := run(t, nc, streams.Config{}, streams.TailConfig{Poll: pollFast})
+	g, direct, proxy := runBehindProxy(t)
 	proxy.Stall()
 	direct.edit(func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:1] })
 	if _, err := direct.js.CreateStream(testContext(t, patience), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"notify.topic.all"}}); err != nil {
@@ -183,15 +185,7 @@ func TestSettingsThatNATSRefusesAreNamed(t *testing.T) {
 // A stream that was deleted cannot be created again, since another has its subjects.
 func TestADeletedStreamWhoseSubjectsAreTaken(t *testing.T) {
 	t.Parallel()
-	server := streamstest.Run(t)
-	proxy := streamstest.RunProxy(t, server.URL())
-	direct := open(t, server.Connect(t), streams.Config{})
-	nc, err := nats.Connect(proxy.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	g := run(t, nc, streams.Config{}, streams.TailConfig{Poll: pollFast})
+	g, direct, proxy := runBehindProxy(t)
 	proxy.Stall()
 	if err := direct.js.DeleteStream(testContext(t, patience), g.stream.Name()); err != nil {
 		t.Fatal(err)
