@@ -52,7 +52,7 @@ func TestDoctorsJudgement(t *testing.T) {
 	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 50 * gib, Total: 100 * gib, Reserve: 5 * gib}), isGood, "50.0 GiB of 100.0 GiB are free")
 	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 4 * gib, Total: 100 * gib, Reserve: 5 * gib}), isPoor, "make room")
 	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: gib / 4, Total: 100 * gib, Reserve: 5 * gib}), isBad, "make room")
-	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 63 << 20, Total: 100 * gib, Reserve: 5 * gib, Least: 64 << 20}), isBad, "refused until 128.0 MiB are free")
+	finds(t, diskFinding(embedded.Inspection{Dir: "d", Free: 63 << 20, Total: 100 * gib, Reserve: 5 * gib, MinFree: 64 << 20}), isBad, "refused until 128.0 MiB are free")
 	finds(t, diskFinding(embedded.Inspection{Dir: "d", Durables: 1}), isGood, "1 position")
 
 	peer := func(name string, current, offline bool, lag uint64) *jetstream.PeerInfo {

@@ -200,8 +200,8 @@ func diskFinding(in embedded.Inspection) []finding {
 	}
 	found += fmt.Sprintf("; %s of %s are free", sized(in.Free), sized(in.Total))
 	switch {
-	case in.Free < in.Least:
-		return bad(fmt.Sprintf("make room: publishing is refused until %s are free", sized(2*in.Least)), "%s", found)
+	case in.Free < in.MinFree:
+		return bad(fmt.Sprintf("make room: publishing is refused until %s are free", sized(2*in.MinFree)), "%s", found)
 	case in.Free < in.Reserve/10:
 		return bad("make room, or lower --max-age or --max-bytes: publishers are about to be refused", "%s", found)
 	case in.Free < in.Reserve:

@@ -12,40 +12,41 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Config says where the server keeps its data and how it is reached. Of the fields only Dir is required.
+// Config sets where the server stores its data and how clients reach it. Only Dir is required.
 type Config struct {
 	Dir  string // store directory, locked while in use; created with mode 0700 if missing
 	Host string // address to listen on; default 127.0.0.1
 	Port int    // default 4222; -1: any free port
-	Name string // server name, as the NATS tools show it; default DefaultName
+	Name string // server name shown by the NATS tools; default DefaultName
 
-	// InProcess is without a listener: nobody but this process can connect. Host and Port say nothing then.
+	// InProcess runs the server without a listener, so that only this process can connect. Host and Port are ignored.
 	InProcess bool
-	// What clients must say, if anything: a user with a password, or a token. Connect says it.
+	// Credentials that clients must present: either a user with a password, or a token. Empty: none. Connect uses them.
 	User, Password, Token string
 
-	// SyncInterval is how long an acknowledged publish may be lost to a power failure. 0: fsync before every
-	// acknowledgement; otherwise at least 1 ms, and the store is flushed to disk that often. A crash or a SIGKILL of
-	// this process loses nothing acknowledged either way.
+	// SyncInterval is the longest time for which acknowledged publishes can be lost in a power failure. 0: fsync before
+	// every acknowledgement. Otherwise it must be at least 1 ms, and the store is synced to disk at that interval. In
+	// both cases, a crash or a SIGKILL of this process loses no acknowledged message.
 	SyncInterval time.Duration
 
-	MaxStore   int64 // bytes on disk for all streams; default: what they hold now and what is free, less a reserve
+	MaxStore   int64 // bytes on disk for all streams; default: current store size plus free space, less a reserve
 	MaxMemory  int64 // bytes for memory streams; default 64 MiB
-	MaxPayload int32 // bytes of a message, headers included; default 1 MiB
+	MaxPayload int32 // bytes per message, including headers; default 1 MiB
 
-	// StartTimeout bounds Start; default: 2 min and 10 s per 1,000 durable consumers and 5 s per 100 MiB of messages found
-	// in Dir, at most 30 min.
+	// StartTimeout limits the duration of Start. The default is 2 min, plus 10 s per 1,000 durable consumers, plus 5 s
+	// per 100 MiB of messages found in Dir, but at most 30 min.
 	StartTimeout time.Duration
-	StopTimeout  time.Duration // bounds Stop; default 10 s
+	StopTimeout  time.Duration // limits the duration of one call of Stop; default 10 s
 
-	Logger zerolog.Logger // the zero value is silent; the server's notices are at debug level
+	Logger zerolog.Logger // the zero value is silent; the server's notices are logged at debug level
 }
 
-// DefaultName is the server name by which clients recognise an embedded server.
+// DefaultName is the server name by which clients recognize an embedded server.
 const DefaultName = "tidings"
 
-// storeReserve is what MaxStore leaves free by default, or 5% of the disk if that is more: a full disk breaks a stream
-// until the next start, while a reached limit only refuses publishes. On a small disk it takes at most half of what is free.
+// storeReserve is the number of bytes that the default MaxStore leaves free; it is 5% of the disk if that is more, and at
+// most half of the free space on a small disk. A full disk breaks a stream until the server restarts, while a stream that
+// reaches its limit only refuses publishes.
 const storeReserve = 1 << 30
 
 func reserve(total uint64) uint64 { return max(storeReserve, total/20) }
@@ -54,7 +55,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dir == "" {
 		return c, errors.New("no data directory given (use --data)")
 	}
-	dir, err := filepath.Abs(c.Dir) // the process may change its directory later
+	dir, err := filepath.Abs(c.Dir) // the process may change its working directory later
 	if err != nil {
 		return c, fmt.Errorf("data directory %s: %w", c.Dir, err)
 	}
@@ -72,7 +73,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Name = DefaultName
 	}
 	if (c.User == "") != (c.Password == "") || c.User != "" && c.Token != "" {
-		return c, errors.New("clients of the embedded server say a user and a password, or a token")
+		return c, errors.New("credentials of the embedded server: set both a user and a password, or only a token")
 	}
 	if c.SyncInterval < 0 || (c.SyncInterval > 0 && c.SyncInterval < time.Millisecond) {
 		return c, fmt.Errorf("sync interval %s: must be 0 (before every acknowledgement) or at least 1ms", c.SyncInterval)
@@ -92,27 +93,27 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// address to listen on, with port 0 for "any".
+// address returns the address to listen on. Port 0 means any free port.
 func (c Config) address() string {
 	return net.JoinHostPort(c.Host, strconv.Itoa(max(c.Port, 0)))
 }
 
-// startTimeout: 100,000 durables were ready after 33 to 39 s on two cores, and after a crash the newest messages are
-// read again to rebuild their index.
+// startTimeout returns how long Start may take for the given store. As a measure: 100,000 durables took 33 to 39 s to
+// recover on two cores. After a crash, the server also reads the newest messages again to rebuild their index.
 func (c Config) startTimeout(held holding) time.Duration {
 	if c.StartTimeout > 0 {
 		return c.StartTimeout
 	}
-	seconds := 120 + int64(held.durables)/100 + held.bytes/(20<<20) // several times that: a slow start is better than none
+	seconds := 120 + int64(held.durables)/100 + held.bytes/(20<<20) // several times the measured duration
 	return min(time.Duration(seconds)*time.Second, 30*time.Minute)
 }
 
-// noLimit is the server's own limit of bytes on disk, which cannot be lowered while it runs and must be more than all limits of the account,
-// and all that streams reserve by max_bytes, together. That of the account counts.
+// noLimit is the server-wide limit of bytes on disk. It cannot be lowered while the server runs, and it must exceed the
+// sum of the account limits and of all stream reservations (max_bytes). The account limit is the effective one.
 const noLimit int64 = 1 << 62
 
-// maxStore counts what the store already holds as available: it is free space only that shrinks as the store grows.
-// 0 leaves the choice to the server.
+// maxStore returns the limit of bytes on disk for all streams. By default it is the size of the store plus the free
+// space, less the reserve, so that the limit stays the same as the store grows. 0 leaves the choice to the server.
 func (c Config) maxStore(held holding, free, total uint64) int64 {
 	if c.MaxStore > 0 || total == 0 {
 		return c.MaxStore
@@ -120,8 +121,9 @@ func (c Config) maxStore(held holding, free, total uint64) int64 {
 	return max(held.bytes+int64(free-min(reserve(total), free/2)), 1<<20)
 }
 
-// options of the server, whose own limit of bytes on disk is maxStore; 0: it chooses. Whatever is not named here has the server's default: no monitoring port, no TLS, no cluster,
-// one account, no files outside StoreDir.
+// options returns the server's options. maxStore is the server-wide limit of bytes on disk; with 0 the server chooses.
+// Everything else has the server's default: no monitoring port, no TLS, no cluster, one account, no files outside
+// StoreDir.
 func (c Config) options(maxStore int64) *server.Options {
 	o := &server.Options{
 		ServerName:             c.Name,
@@ -132,7 +134,7 @@ func (c Config) options(maxStore int64) *server.Options {
 		Password:               c.Password,
 		Authorization:          c.Token,
 		MaxPayload:             c.MaxPayload,
-		NoSigs:                 true, // else the server calls os.Exit on SIGINT and SIGTERM, under our feet
+		NoSigs:                 true, // otherwise the server handles SIGINT and SIGTERM itself and calls os.Exit
 		JetStream:              true,
 		StoreDir:               c.Dir,
 		JetStreamMaxMemory:     c.MaxMemory,
@@ -141,6 +143,6 @@ func (c Config) options(maxStore int64) *server.Options {
 		SyncInterval:           c.SyncInterval,
 		DisableJetStreamBanner: true,
 	}
-	o.JetStreamLimits.DefaultMaxConsumers = -1 // one durable per user; the server would stop at 1,000 per stream
+	o.JetStreamLimits.DefaultMaxConsumers = -1 // one durable per user; the server's default is 1,000 per stream
 	return o
 }

@@ -10,67 +10,70 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// nats-server 2.15 gives a stream's store up when a write finds the disk full: it goes on reading, and answers no publisher until it is
-// started again, however much room there is. So publishing is refused before the disk is full, and where something else fills it faster
-// than it is looked at, the server is restarted in this process once there is room.
+// When a write fails because the disk is full, nats-server 2.15 stops writing to that stream. It still serves reads, but
+// does not answer publishers until it is restarted, even if there is free space again. Therefore publishing is refused
+// before the disk is full. If another program fills the disk between two checks, the server is restarted within this
+// process as soon as there is free space.
 
-// restartEvery bounds how often the server is restarted because a write found no space although the disk has some, as with a quota.
+// restartEvery is the minimum time between two restarts. Without it, a write that fails although the disk has free space,
+// for example because of a quota, would cause endless restarts.
 const restartEvery = 10 * time.Second
 
-// refuseBelow is the free space in bytes below which publishing is refused. It is allowed again at twice that.
+// refuseBelow returns the free space in bytes below which publishing is refused. It is allowed again at twice that.
 func refuseBelow(total uint64) uint64 { return min(64<<20, total/16) }
 
 // Full reports whether publishing is refused because the disk is full.
 func (s *Server) Full() bool { return s.full.Load() }
 
-// errOutOfSpace is in the error of a store that was given up because a write found the disk full.
+// errOutOfSpace is the error of broken if a stream stopped storing because the disk was full.
 var errOutOfSpace = errors.New("the disk is full")
 
-func outOfSpace(text string) bool {
-	for _, says := range []string{"no space left", "quota exceeded", "not enough space"} { // Unix, Unix, Windows
-		if strings.Contains(text, says) {
+// isOutOfSpace reports whether an error text of the server means that the disk, or a quota, is full.
+func isOutOfSpace(text string) bool {
+	for _, part := range []string{"no space left", "quota exceeded", "not enough space"} { // Unix, Unix, Windows
+		if strings.Contains(text, part) {
 			return true
 		}
 	}
 	return false
 }
 
-// checkDisk refuses publishing while the disk is full, and allows it again when there is room. It restarts a server whose store is broken
-// by a full disk. An error is one after which the server is of no use any more.
+// checkDisk refuses publishing while the disk is full, and allows it again when there is free space. broken means that a
+// write found the disk full; then checkDisk restarts the server once there is space. Any error is fatal for the server.
 func (s *Server) checkDisk(ctx context.Context, broken bool) error {
 	free, total, unknown := diskSpace(s.cfg.Dir)
-	least := refuseBelow(total)
-	room := unknown != nil || free >= 2*least
+	minFree := refuseBelow(total)
+	hasSpace := unknown != nil || free >= 2*minFree
 	switch {
-	case broken && room && time.Now().After(s.restartAt):
+	case broken && hasSpace && time.Now().After(s.restartAt):
 		s.restartAt = time.Now().Add(restartEvery)
 		if err := s.restart(ctx); err != nil {
 			return err
 		}
-	case broken, unknown == nil && free < least:
+	case broken, unknown == nil && free < minFree:
 		if !s.full.Swap(true) {
-			s.log.Error().Str("dir", s.cfg.Dir).Uint64("free_bytes", free).Uint64("needed_bytes", 2*least).Bool("write_failed", broken).
+			s.log.Error().Str("dir", s.cfg.Dir).Uint64("free_bytes", free).Uint64("needed_bytes", 2*minFree).Bool("write_failed", broken).
 				Msg("disk full; publishing is refused")
 		}
-		return s.allow(0)
-	case s.full.Load() && !room:
+		return s.setStoreLimit(0)
+	case s.full.Load() && !hasSpace:
 		return nil
 	}
 	want := s.cfg.maxStore(s.held(), free, total)
 	if want == 0 {
-		want = -1 // the server has chosen
+		want = -1 // the server has chosen its own limit
 	}
-	// Where others freed space, more is allowed. Where they take it, what was allowed stays, down to the least.
-	more := free > 2*reserve(total) && want > s.allowed+int64(reserve(total))
+	// Raise the limit if other programs freed space. If they use more, keep the limit until publishing is refused.
+	raise := free > 2*reserve(total) && want > s.storeLimit+int64(reserve(total))
 	if s.full.Swap(false) {
-		s.log.Info().Uint64("free_bytes", free).Msg("room on the disk; publishing is allowed")
-	} else if s.allowed != noLimit && !more {
+		s.log.Info().Uint64("free_bytes", free).Msg("disk has free space; publishing is allowed")
+	} else if s.storeLimit != noLimit && !raise {
 		return nil
 	}
-	return s.allow(want)
+	return s.setStoreLimit(want)
 }
 
-// held is what the store holds now.
+// held returns the current size of the store in bytes; the number of durables is not set.
 func (s *Server) held() (h holding) {
 	if info, err := s.server().Jsz(nil); err == nil {
 		h.bytes = int64(info.Store)
@@ -78,9 +81,9 @@ func (s *Server) held() (h holding) {
 	return h
 }
 
-// allow sets the bytes that all streams together may hold on disk; -1: no limit but the server's.
-func (s *Server) allow(bytes int64) error {
-	if s.allowed == bytes {
+// setStoreLimit sets how many bytes all streams together may use on disk; -1: only the server-wide limit applies.
+func (s *Server) setStoreLimit(bytes int64) error {
+	if s.storeLimit == bytes {
 		return nil
 	}
 	limits := server.JetStreamAccountLimits{
@@ -90,13 +93,13 @@ func (s *Server) allow(bytes int64) error {
 	if err != nil {
 		return fmt.Errorf("limit the JetStream store to %d bytes: %w", bytes, err)
 	}
-	s.allowed = bytes
+	s.storeLimit = bytes
 	return nil
 }
 
-// restart ends the server and starts another one on the same directory and port. Connections that come again find that one.
+// restart stops the server and starts a new one with the same directory and port, to which clients reconnect.
 func (s *Server) restart(ctx context.Context) error {
-	s.log.Warn().Msg("restarting the embedded NATS server: a write found the disk full, and there is room again")
+	s.log.Warn().Msg("restarting the embedded NATS server: a write failed because the disk was full, and there is free space now")
 	old := s.server()
 	old.Shutdown()
 	old.WaitForShutdown()
@@ -105,14 +108,15 @@ func (s *Server) restart(ctx context.Context) error {
 			return err
 		}
 		_, err := s.boot(ctx)
-		if errors.Is(err, ErrPortTaken) && tries < 50 { // by a process that this one is just starting, which has all its files until then
+		if errors.Is(err, ErrPortTaken) && tries < 50 {
+			// A child process that is just being started holds copies of all open sockets until its program is executed.
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("restart the NATS server: %w", err)
 		}
-		s.allowed = noLimit
+		s.storeLimit = noLimit
 		return nil
 	}
 }

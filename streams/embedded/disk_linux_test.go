@@ -14,9 +14,10 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// TestADiskThatFillsUp has something else fill the disk: before a write fails, or so fast that one does, which makes nats-server give the
-// stream up. What is stored can be read all the time, publishers get errors, and with room again publishing goes on in the same process.
-func TestADiskThatFillsUp(t *testing.T) {
+// TestDiskFillsUp fills the disk with another file, either nearly, so that publishing is refused before a write fails, or
+// entirely, so that a write fails and nats-server stops writing to the stream. Stored messages must stay readable and
+// publishers must get errors. Once there is space, publishing must work again in the same process.
+func TestDiskFillsUp(t *testing.T) {
 	t.Parallel()
 	for name, leave := range map[string]int{"nearly": 2 << 20, "entirely": 0} {
 		for _, inProcess := range []bool{false, true} {
@@ -27,7 +28,7 @@ func TestADiskThatFillsUp(t *testing.T) {
 				p, first := newPublisher(t, s), s.server()
 				p.publish()
 				if disk.Fill(leave); leave == 0 {
-					p.breaks(s, disk)
+					p.breakStream(s, disk)
 				}
 				streamstest.Eventually(t, time.Minute, func() error {
 					if !s.Full() {
@@ -38,24 +39,24 @@ func TestADiskThatFillsUp(t *testing.T) {
 				if err := p.try(); !errors.Is(err, errRefused) && (leave > 0 || !errors.Is(err, nats.ErrTimeout)) {
 					t.Errorf("publishing to a full disk: %v", err)
 				}
-				p.reads()
+				p.checkStored()
 
 				disk.Empty()
 				streamstest.Eventually(t, time.Minute, p.try)
 				p.publish()
-				p.reads()
+				p.checkStored()
 				if s.Full() {
-					t.Error("publishing is refused though there is room")
+					t.Error("publishing is refused although the disk has space")
 				}
 				if restarted := s.server() != first; restarted != (leave == 0) {
-					t.Errorf("the server was restarted: %v", restarted)
+					t.Errorf("the server was restarted: %v, want %v", restarted, leave == 0)
 				}
 			})
 		}
 	}
 }
 
-// A server that is started on a full disk allows publishing once there is room.
+// TestStartOnAFullDisk checks that a server started on a full disk allows publishing once there is space.
 func TestStartOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := streamstest.NewDisk(t, 64<<20)
@@ -71,12 +72,12 @@ func TestStartOnAFullDisk(t *testing.T) {
 	}
 	disk.Empty()
 	streamstest.Eventually(t, time.Minute, p.try)
-	p.reads()
+	p.checkStored()
 }
 
 var errRefused = &jetstream.APIError{ErrorCode: 10002} // JSAccountResourcesExceededErr
 
-// publisher remembers what was acknowledged.
+// publisher publishes and records the acknowledged sequences.
 type publisher struct {
 	t     *testing.T
 	js    jetstream.JetStream
@@ -111,8 +112,9 @@ func (p *publisher) try() error {
 	return err
 }
 
-// breaks publishes to a full disk until the server has given its stream up, rather than refused to publish in time.
-func (p *publisher) breaks(s *Server, disk *streamstest.Disk) {
+// breakStream publishes to a full disk until a write fails and the server stops writing to the stream. If the server
+// refuses publishing before that, it tries again.
+func (p *publisher) breakStream(s *Server, disk *streamstest.Disk) {
 	p.t.Helper()
 	streamstest.Eventually(p.t, time.Minute, func() error {
 		for p.try() == nil {
@@ -127,7 +129,7 @@ func (p *publisher) breaks(s *Server, disk *streamstest.Disk) {
 	})
 }
 
-// publish publishes 50 times, which nothing may refuse.
+// publish publishes 50 messages, all of which must be acknowledged.
 func (p *publisher) publish() {
 	p.t.Helper()
 	for range 50 {
@@ -137,8 +139,8 @@ func (p *publisher) publish() {
 	}
 }
 
-// reads checks that all is there that was acknowledged.
-func (p *publisher) reads() {
+// checkStored checks that all acknowledged messages can be read.
+func (p *publisher) checkStored() {
 	p.t.Helper()
 	stream, err := p.js.Stream(testContext(p.t), "S")
 	if err != nil {

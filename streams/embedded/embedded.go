@@ -1,6 +1,6 @@
-// Package embedded runs a NATS server with JetStream inside this process: one node, one directory, locked against a
-// second process. It listens on the loopback interface, so that the NATS tools and other programs reach it as any other, or not at
-// all.
+// Package embedded runs a NATS server with JetStream inside this process: one node with one data directory, which is
+// locked so that no second process uses it. By default the server listens on the loopback interface, so that the NATS
+// tools and other programs can connect. It can also run without a listener.
 package embedded
 
 import (
@@ -19,39 +19,41 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Errors of Start and Stop that a caller may want to tell apart.
+// Errors of Start and Stop.
 var (
-	ErrInUse     = errors.New("is in use")              // the data directory, by this or another process
-	ErrPortTaken = errors.New("address already in use") // somebody else listens on the address
-	ErrStopping  = errors.New("still stopping")         // Stop ran out of time; the server goes on stopping
+	ErrInUse     = errors.New("is in use")              // this or another process uses the data directory
+	ErrPortTaken = errors.New("address already in use") // another program listens on the address
+	ErrStopping  = errors.New("still stopping")         // Stop timed out; the server continues to stop in the background
 )
 
-// A Server is one running NATS server. Its owner watches Failed and calls Stop.
+// A Server is one running NATS server. Its owner must watch Failed and call Stop.
 type Server struct {
-	// Static after Start.
+	// Not changed after Start.
 	cfg  Config
 	log  zerolog.Logger
 	lock *flock.Flock
 	url  string
 
-	srv     atomic.Pointer[server.Server] // another one after a restart
-	started chan struct{}                 // closed when its own start has returned, well or not
+	srv     atomic.Pointer[server.Server] // replaced by restart
+	started chan struct{}                 // closed when the Start method of srv has returned, whether or not it succeeded
 	failed  chan error                    // holds the first fatal error
 	full    atomic.Bool                   // publishing is refused
 
 	watch     sync.WaitGroup
 	stopWatch context.CancelFunc
-	allowed   int64     // bytes on disk for all streams; of the watch, as is
-	restartAt time.Time // when the server may be restarted next
+	// Used by the goroutine of watchHealth only, once Start has returned.
+	storeLimit int64     // bytes on disk for all streams
+	restartAt  time.Time // earliest time of the next restart
 
 	stopping sync.Once
-	down     chan struct{} // closed when the server is down and the lock released
-	downErr  error         // readable once down is closed
+	down     chan struct{} // closed when the server is down and the lock is released
+	downErr  error         // may be read once down is closed
 }
 
-// Start runs a server on the store in cfg.Dir and returns when it has recovered its streams and accepts connections,
-// which takes 30 ms when empty, and 0.2 s (after a crash 0.4 s) for each 1,000 durable consumers. When ctx ends first, it
-// stops the server, for StopTimeout at most, and returns the error of ctx. Afterwards ctx does not matter any more.
+// Start runs a server on the store in cfg.Dir. It returns when the server has recovered its streams and accepts
+// connections. That takes 30 ms for an empty store, and 0.2 s (0.4 s after a crash) per 1,000 durable consumers. If ctx
+// ends first, Start stops the server, waits for it at most StopTimeout, and returns the error of ctx. Once Start has
+// returned, ctx has no effect on the server.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -60,14 +62,14 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start NATS server: %w", err)
 	}
-	// The lock comes before anything looks at the store. It also comes before the port, so that who starts the same
-	// gateway twice is told that.
+	// Take the lock before reading the store. Take it before checking the port too: a user who starts the same gateway
+	// twice should get the error about the directory.
 	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1), stopWatch: func() {}, down: make(chan struct{}), allowed: noLimit,
+		cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1), stopWatch: func() {}, down: make(chan struct{}), storeLimit: noLimit,
 	}
 	began := time.Now()
 	held, err := s.boot(ctx)
@@ -79,9 +81,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	if err != nil {
 		if stopErr := s.Stop(); stopErr != nil {
-			s.log.Warn().Err(stopErr).Msg("the NATS server that failed to start")
+			s.log.Warn().Err(stopErr).Msg("stop of the NATS server that failed to start")
 		} else if taken := checkPort(cfg); taken != nil && ctx.Err() == nil {
-			return nil, taken // somebody took the port while we recovered: say so in our words
+			return nil, taken // another program took the port during recovery; this error has a hint
 		}
 		return nil, err
 	}
@@ -99,7 +101,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// boot makes a server and waits until it has started. Where that fails, the server is still to be shut down if there is one.
+// boot creates a server and waits until it has started. If it returns an error, the caller must shut down s.server,
+// unless that is nil.
 func (s *Server) boot(ctx context.Context) (holding, error) {
 	held := survey(s.cfg.Dir)
 	if err := checkPort(s.cfg); err != nil {
@@ -108,7 +111,7 @@ func (s *Server) boot(ctx context.Context) (holding, error) {
 	maxStore := noLimit
 	if _, _, err := diskSpace(s.cfg.Dir); err != nil && s.cfg.MaxStore == 0 {
 		maxStore = 0
-		s.log.Warn().Err(err).Str("dir", s.cfg.Dir).Msg("free disk space unknown, the NATS server chooses its limit")
+		s.log.Warn().Err(err).Str("dir", s.cfg.Dir).Msg("free disk space unknown; the NATS server chooses its own store limit")
 	}
 	srv, err := server.NewServer(s.cfg.options(maxStore))
 	if err != nil {
@@ -126,14 +129,14 @@ func (s *Server) boot(ctx context.Context) (holding, error) {
 	return held, s.awaitReady(ctx, held, 5*time.Second)
 }
 
-// server is the one that runs; nil before the first.
+// server returns the current server, or nil if none has been created yet.
 func (s *Server) server() *server.Server { return s.srv.Load() }
 
-// ClientURL is where clients of this machine reach the server; empty: nowhere.
+// ClientURL returns the URL for clients on this machine. It is empty if the server has no listener.
 func (s *Server) ClientURL() string { return s.url }
 
-// Connect returns a new connection that comes again for ever, with the server's own credentials. It goes over the loopback interface
-// where there is a listener: in-process pipes save 12 µs on a single publish, but halve the rate of deliveries.
+// Connect returns a new connection with the server's credentials. It reconnects without a limit of attempts. If the
+// server has a listener, the connection uses TCP: in-process pipes save 12 µs per publish, but halve the delivery rate.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{nats.Name(s.cfg.Name), nats.MaxReconnects(-1)}, opts...)
 	switch {
@@ -152,26 +155,26 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// inProcess connects to the server that runs now.
+// inProcess is a nats.InProcessConnProvider that connects to the current server, also after a restart.
 type inProcess struct{ *Server }
 
-// InProcessConn is for nats.InProcessServer.
+// InProcessConn implements nats.InProcessConnProvider.
 func (p inProcess) InProcessConn() (net.Conn, error) { return p.server().InProcessConn() }
 
-// Failed delivers the first error after which the server is of no use any more, such as a disk that refuses writes. One
-// receiver gets it; the channel is never closed. Stop is still to be called.
+// Failed returns a channel that delivers the first fatal error, such as a failed write. Only one receiver gets it, and the
+// channel is never closed. After an error the server stores nothing; the owner must still call Stop.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 func (s *Server) fail(err error) {
 	select {
 	case s.failed <- err:
-	default: // the first one is the cause
+	default: // keep the first error, which is the cause
 	}
 }
 
 func clientURL(host string, port int) string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1" // an address to listen on, not to connect to
+		host = "127.0.0.1" // clients cannot connect to the unspecified address
 		if ip.To4() == nil {
 			host = "::1"
 		}

@@ -53,7 +53,7 @@ func TestDataSurvivesARestart(t *testing.T) {
 	}
 	for _, dir := range elsewhere {
 		if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
-			t.Errorf("written outside of the data directory: %v %v", files, err)
+			t.Errorf("files outside the data directory: %v %v", files, err)
 		}
 	}
 	if info, err := os.Stat(dir); err != nil || (runtime.GOOS != "windows" && info.Mode().Perm() != 0o700) {
@@ -102,7 +102,7 @@ func TestServerOptions(t *testing.T) {
 	}
 }
 
-// maxStore is the limit of the account.
+// maxStore returns the store limit of the account.
 func maxStore(t *testing.T, s *Server) int64 {
 	t.Helper()
 	info, err := connect(t, s.ClientURL()).AccountInfo(testContext(t))
@@ -112,8 +112,9 @@ func maxStore(t *testing.T, s *Server) int64 {
 	return info.Limits.MaxStore
 }
 
-// A stream that reserves most of the disk leaves the limit of the account as it is.
-func TestAReservationOfMostOfTheDisk(t *testing.T) {
+// TestStreamReservesMostOfTheDisk checks that the limit of the account can be changed although a stream reserves most
+// of the disk with max_bytes.
+func TestStreamReservesMostOfTheDisk(t *testing.T) {
 	s := start(t, Config{Dir: t.TempDir()})
 	limit := maxStore(t, s)
 	_, err := connect(t, s.ClientURL()).CreateStream(testContext(t), jetstream.StreamConfig{Name: "S", MaxBytes: limit - limit/10})
@@ -121,7 +122,7 @@ func TestAReservationOfMostOfTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bytes := range []int64{0, limit + limit/10, limit} {
-		if err := s.allow(bytes); err != nil || maxStore(t, s) != bytes {
+		if err := s.setStoreLimit(bytes); err != nil || maxStore(t, s) != bytes {
 			t.Errorf("a limit of %d: %v", bytes, err)
 		}
 	}
@@ -132,7 +133,7 @@ func TestStartCanceled(t *testing.T) {
 	defer cancel()
 	release := make(chan struct{})
 	hook := &logHook{seen: func(line string) {
-		if strings.Contains(line, "Starting JetStream") { // from inside of the server's start
+		if strings.Contains(line, "Starting JetStream") { // logged from within the server's start
 			cancel()
 			<-release
 		}
@@ -143,13 +144,13 @@ func TestStartCanceled(t *testing.T) {
 		t.Errorf("start: %v", err)
 	}
 	if _, err := Start(t.Context(), Config{Dir: dir, Port: -1}); !errors.Is(err, ErrInUse) {
-		t.Errorf("start while the first goes on behind: %v", err)
+		t.Errorf("start while the first server still starts in the background: %v", err)
 	}
 	close(release)
 	startWhenFree(t, Config{Dir: dir})
 
 	if _, err := Start(ctx, Config{Dir: t.TempDir(), Port: -1}); !errors.Is(err, context.Canceled) {
-		t.Errorf("start with a context that has ended: %v", err)
+		t.Errorf("start with a canceled context: %v", err)
 	}
 }
 
@@ -191,11 +192,11 @@ func TestDefaults(t *testing.T) {
 		want        int64
 	}{
 		{0, 100 * gib, 200 * gib, 90 * gib},       // 5% of the disk stay free
-		{50 * gib, 50 * gib, 200 * gib, 90 * gib}, // the same when half of it is ours
+		{50 * gib, 50 * gib, 200 * gib, 90 * gib}, // the same if the store already uses half of it
 		{0, 10 * gib, 10 * gib, 9 * gib},          // 1 GiB stays free
 		{0, gib, 10 * gib, gib / 2},               // half of what is free
 		{2 * gib, 0, 10 * gib, 2 * gib},           // a full disk
-		{0, 0, 0, 0},                              // unknown: the server decides
+		{0, 0, 0, 0},                              // unknown: the server chooses
 	} {
 		if got := (Config{}).maxStore(holding{bytes: test.held}, test.free, test.total); got != test.want {
 			t.Errorf("%+v: max store %d", test, got)

@@ -16,8 +16,9 @@ import (
 
 const lockFile = "tidings.lock"
 
-// lockDir makes dir and takes the exclusive lock on it, which ends with the process at the latest, kill -9 included. The
-// file stays: to remove it would let two processes lock two files of one name.
+// lockDir creates dir if necessary and takes an exclusive lock on it. The operating system releases the lock when the
+// process ends, even after SIGKILL. The lock file is never removed: otherwise two processes could each lock a different
+// file with this name.
 func lockDir(dir string) (*flock.Flock, error) {
 	const hint = "(use --data with a directory that this user may write)"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -26,7 +27,7 @@ func lockDir(dir string) (*flock.Flock, error) {
 	path := filepath.Join(dir, lockFile)
 	lock := flock.New(path)
 	locked, err := lock.TryLock()
-	for tries := 0; tries < 10 && err == nil && !locked; tries++ { // or who only Inspects would keep us from starting
+	for tries := 0; tries < 10 && err == nil && !locked; tries++ { // Inspect may hold the lock for a moment
 		time.Sleep(10 * time.Millisecond)
 		locked, err = lock.TryLock()
 	}
@@ -37,12 +38,13 @@ func lockDir(dir string) (*flock.Flock, error) {
 		who, hint := holder(path)
 		return nil, fmt.Errorf("data directory %s %w by %s %s", dir, ErrInUse, who, hint)
 	}
-	// The number serves the message only. Where a locked file cannot be written or read by others (Windows), the message
-	// does without.
+	// The process ID is only used in the error message above. On Windows a locked file may not be readable or writable;
+	// then the message has no process ID.
 	_ = os.WriteFile(path, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o600)
 	return lock, nil
 }
 
+// holder describes the process that holds the lock at path, with a hint for the user.
 func holder(path string) (who, hint string) {
 	hint = "(another gateway? stop it, or use --data with another directory)"
 	text, _ := os.ReadFile(path)
@@ -56,8 +58,8 @@ func holder(path string) (who, hint string) {
 	}
 }
 
-// checkPort asks for the address before the store is recovered: the server itself would find out at the end, minutes
-// later for a large store, and tell its log only.
+// checkPort returns an error if the server could not listen on its address. It is called before the store is recovered,
+// because the server itself listens only afterwards, which can be minutes later, and then only logs the error.
 func checkPort(cfg Config) error {
 	if cfg.InProcess {
 		return nil
@@ -72,7 +74,7 @@ func checkPort(cfg Config) error {
 			address, ErrPortTaken, address)
 	default:
 		if errno := syscall.Errno(0); errors.As(err, &errno) {
-			err = errno // without the address and the system call, which net repeats
+			err = errno // net's error text repeats the address and the system call
 		}
 		return fmt.Errorf("listen %s: %w (choose an address of this machine and a port this user may use)", address, err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// startWhenFree starts a server on a directory that is about to be released.
+// startWhenFree starts a server on a directory as soon as another server has released it.
 func startWhenFree(t *testing.T, cfg Config) *Server {
 	t.Helper()
 	cfg.Port = -1
@@ -44,14 +44,14 @@ func TestDirectoryIsLocked(t *testing.T) {
 	_, err = Start(t.Context(), Config{Dir: dir, Port: -1})
 	want := fmt.Sprintf("data directory %s is in use by process %d (another gateway? stop it, or use --data with another directory)",
 		dir, cmd.Process.Pid)
-	if err != nil && runtime.GOOS == "windows" { // where nobody may read a locked file
+	if err != nil && runtime.GOOS == "windows" { // a locked file cannot be read there
 		want = err.Error()
 	}
 	if !errors.Is(err, ErrInUse) || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	kill(cmd)
-	start(t, Config{Dir: dir}) // at once
+	start(t, Config{Dir: dir}) // works immediately
 }
 
 func TestDirectoryIsUnusable(t *testing.T) {
@@ -81,10 +81,10 @@ func TestPortIsTaken(t *testing.T) {
 	if !errors.Is(err, ErrPortTaken) || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	start(t, Config{Dir: dir}) // the directory was released
+	start(t, Config{Dir: dir}) // the failed start released the directory
 }
 
-func TestPortIsTakenMeanwhile(t *testing.T) {
+func TestPortIsTakenDuringStart(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// awaitReady waits until the server's start has returned, and tells every now and then that recovery goes on.
+// awaitReady waits until the server has started, and logs the progress of recovery at the given interval.
 func (s *Server) awaitReady(ctx context.Context, held holding, every time.Duration) error {
 	timeout := s.cfg.startTimeout(held)
 	deadline := time.NewTimer(timeout)
@@ -35,8 +35,9 @@ func (s *Server) awaitReady(ctx context.Context, held holding, every time.Durati
 	}
 }
 
-// checkStarted: the server reports a failed start to its logger only, and a stream it cannot read not even as an error.
-// Going on without such a stream would make an empty one in its place.
+// checkStarted returns an error if the start failed or if a stream could not be recovered. The server only logs a failed
+// start, and does not treat an unreadable stream as an error. Without this check, the gateway would create an empty stream
+// in its place.
 func (s *Server) checkStarted() error {
 	select {
 	case err := <-s.failed:
@@ -49,16 +50,17 @@ func (s *Server) checkStarted() error {
 	health := s.server().Healthz(&server.HealthzOptions{Details: true})
 	for _, e := range health.Errors {
 		dir := filepath.Join(streamsDir(s.cfg.Dir, e.Account), e.Stream)
-		_, err := os.Stat(filepath.Join(dir, "meta.inf")) // without it, what is left of a deleted stream
+		_, err := os.Stat(filepath.Join(dir, "meta.inf")) // without this file, it is the remainder of a deleted stream
 		if e.Type == server.HealthzErrorStream && !strings.HasPrefix(e.Stream, ".") && err == nil {
 			return fmt.Errorf("%s (restore %s from a backup, or move it away to start without it)", e.Error, dir)
 		}
-		s.log.Warn().Str("problem", e.Error).Msg("JetStream store")
+		s.log.Warn().Str("problem", e.Error).Msg("problem in the JetStream store")
 	}
 	return nil
 }
 
-// watchHealth ends with ctx or the first fatal error. A check reads the names of the accounts' and streams' directories.
+// watchHealth checks the server and the disk at the given interval, until ctx ends or a fatal error occurs. Each check
+// lists the directories of accounts and streams.
 func (s *Server) watchHealth(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -76,22 +78,22 @@ func (s *Server) watchHealth(ctx context.Context, every time.Duration) {
 			return
 		}
 		if err != nil {
-			s.log.Error().Err(err).Msg("the embedded NATS server is of no use any more")
+			s.log.Error().Err(err).Msg("embedded NATS server failed")
 			s.fail(err)
 			return
 		}
 	}
 }
 
-// broken is about the two states in which the server runs on and stores nothing: JetStream switched off, after a write
-// was refused or the store ran out of resources, and a stream whose file failed.
+// broken returns an error if the server runs but stores nothing. There are two such states: the server disabled JetStream
+// after a failed write or because the store ran out of resources, or a write to a stream's file failed.
 func (s *Server) broken() error {
 	health := s.server().Healthz(&server.HealthzOptions{Details: true})
 	for _, e := range health.Errors {
 		switch {
 		case e.Type == server.HealthzErrorJetStream:
-			return fmt.Errorf("JetStream was switched off by the server (see its errors in the log; is the disk full or read-only?): %s", e.Error)
-		case e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") && outOfSpace(e.Error):
+			return fmt.Errorf("JetStream was disabled by the server (see its errors in the log; is the disk full or read-only?): %s", e.Error)
+		case e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") && isOutOfSpace(e.Error):
 			return fmt.Errorf("%w: %s", errOutOfSpace, e.Error)
 		case e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error"):
 			return fmt.Errorf("%s (is the disk full?)", e.Error)

@@ -11,7 +11,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The server ends its start with Fatalf, which only logs.
+// TestFatalErrorFailsStart checks that Start returns an error that the server passes only to Fatalf.
 func TestFatalErrorFailsStart(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "jetstream"), nil, 0o600); err != nil {
@@ -31,7 +31,8 @@ func TestFatalErrorFailsStart(t *testing.T) {
 	start(t, Config{Dir: dir})
 }
 
-// The server goes on without a stream that it cannot read.
+// TestLostStreamFailsStart checks that Start fails if a stream cannot be recovered. The server itself would continue
+// without it.
 func TestLostStreamFailsStart(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, Config{Dir: dir})
@@ -46,7 +47,7 @@ func TestLostStreamFailsStart(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "'$G > S' could not be recovered (restore "+stream+" from a backup") {
 		t.Errorf("start: %v", err)
 	}
-	// What deleting a stream may leave behind is no stream.
+	// Without meta.inf, the directory is the remainder of a deleted stream and is ignored.
 	if err := os.Remove(filepath.Join(stream, "meta.inf")); err != nil {
 		t.Fatal(err)
 	}
@@ -56,18 +57,18 @@ func TestLostStreamFailsStart(t *testing.T) {
 func TestFailed(t *testing.T) {
 	s := start(t, Config{Dir: t.TempDir()})
 	if err := s.broken(); err != nil {
-		t.Errorf("a fresh server: %v", err)
+		t.Errorf("a new server: %v", err)
 	}
-	if err := s.server().ShutdownJetStream(); err != nil { // as the server does when a write is refused
+	if err := s.server().ShutdownJetStream(); err != nil { // as the server does after a failed write
 		t.Fatal(err)
 	}
 	select {
 	case err := <-s.Failed():
-		if !strings.Contains(err.Error(), "JetStream was switched off by the server") {
+		if !strings.Contains(err.Error(), "JetStream was disabled by the server") {
 			t.Error(err)
 		}
 	case <-time.After(30 * time.Second):
-		t.Fatal("nobody was told that JetStream is off")
+		t.Fatal("Failed did not report that JetStream is disabled")
 	}
 	stop(t, s)
 }
@@ -76,7 +77,7 @@ func TestLogLevels(t *testing.T) {
 	quiet, full := &logHook{}, &logHook{}
 	stop(t, start(t, Config{Dir: t.TempDir(), Logger: zerolog.New(quiet).Level(zerolog.InfoLevel)}))
 	if lines := strings.Count(quiet.String(), "\n"); lines != 1 {
-		t.Errorf("a start and a stop say at info level: %s", quiet)
+		t.Errorf("want one line at info level for start and stop, got: %s", quiet)
 	}
 	stop(t, start(t, Config{Dir: t.TempDir(), Logger: zerolog.New(full)}))
 	for _, want := range []string{`"level":"debug","message":"Starting nats-server"`, `"level":"trace"`} {

@@ -10,37 +10,38 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Inspection is what can be seen of a store directory from outside.
+// Inspection is the result of Inspect.
 type Inspection struct {
 	Dir         string // absolute
 	Exists      bool
-	UsedBy      string // "process 42", whose store it is; empty: nobody's
-	Durables    int
-	Bytes       int64  // of messages
-	Free, Total uint64 // of the disk; 0, 0: unknown
-	Reserve     uint64 // of Free, which MaxStore leaves by default
-	Least       uint64 // of Free, below which publishing is refused
+	UsedBy      string // the process that uses the directory, such as "process 42"; empty: none
+	Durables    int    // durable consumers in the store
+	Bytes       int64  // bytes of messages in the store
+	Free, Total uint64 // bytes of the disk; both 0: unknown
+	Reserve     uint64 // bytes that the default of Config.MaxStore leaves free
+	MinFree     uint64 // free bytes below which publishing is refused
 }
 
-// Inspect looks at a store directory and changes nothing. It has the lock of one that is not in use for some µs, for which Start waits.
+// Inspect examines a store directory without changing it. If the directory is not in use, Inspect holds its lock for a few
+// microseconds; Start waits for that.
 func Inspect(dir string) (in Inspection, err error) {
 	if in.Dir, err = filepath.Abs(dir); err != nil {
 		return in, err
 	}
-	there := in.Dir // or where it would be made
+	existing := in.Dir // or its nearest parent that exists
 	for {
-		if _, err = os.Stat(there); !errors.Is(err, fs.ErrNotExist) || there == filepath.Dir(there) {
+		if _, err = os.Stat(existing); !errors.Is(err, fs.ErrNotExist) || existing == filepath.Dir(existing) {
 			break
 		}
-		there = filepath.Dir(there)
+		existing = filepath.Dir(existing)
 	}
 	if err != nil {
 		return in, err
 	}
-	if in.Exists = there == in.Dir; in.Exists {
+	if in.Exists = existing == in.Dir; in.Exists {
 		path := filepath.Join(in.Dir, lockFile)
 		lock := flock.New(path, flock.SetFlag(os.O_RDWR)) // without O_CREATE
-		locked, err := lock.TryRLock()                    // shared with others who look
+		locked, err := lock.TryRLock()                    // shared, so that several calls of Inspect do not block each other
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -55,9 +56,9 @@ func Inspect(dir string) (in Inspection, err error) {
 		held := survey(in.Dir)
 		in.Durables, in.Bytes = held.durables, held.bytes
 	}
-	if in.Free, in.Total, err = diskSpace(there); err != nil {
+	if in.Free, in.Total, err = diskSpace(existing); err != nil {
 		return in, nil
 	}
-	in.Reserve, in.Least = reserve(in.Total), refuseBelow(in.Total)
+	in.Reserve, in.MinFree = reserve(in.Total), refuseBelow(in.Total)
 	return in, nil
 }

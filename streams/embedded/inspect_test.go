@@ -5,22 +5,22 @@ import (
 	"testing"
 )
 
-// Who looks at a directory keeps nobody from using it.
-func TestInspectKeepsNobodyOut(t *testing.T) {
+// TestInspectDoesNotBlockLock checks that concurrent calls of Inspect do not prevent taking the lock of a directory.
+func TestInspectDoesNotBlockLock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	lock, err := lockDir(dir) // makes the file
+	lock, err := lockDir(dir) // creates the lock file
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := lock.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	var looking sync.WaitGroup
-	defer looking.Wait()
+	var inspecting sync.WaitGroup
+	defer inspecting.Wait()
 	done := make(chan struct{})
 	defer close(done)
-	looking.Go(func() {
+	inspecting.Go(func() {
 		for {
 			select {
 			case <-done:

@@ -7,8 +7,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// logger is the server's log. The server's Fatalf means "log and exit"; with a logger that does not exit it returns, and
-// the server is left half started, so the error has to reach Start by way of fail.
+// logger passes the server's log to zerolog. The server expects Fatalf to end the process. Here Fatalf returns, which
+// leaves the server partly started, so it also reports the error through fail.
 type logger struct {
 	log  zerolog.Logger
 	fail func(error)
@@ -22,8 +22,9 @@ func (l *logger) Errorf(format string, v ...any) { l.log.Error().Msgf(format, v.
 func (l *logger) Debugf(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
 func (l *logger) Tracef(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
 
-// warningLevel is info for what the server finds at the start after each crash, and cures by itself: as a warning it reads like a loss.
-// So is what it thinks of the password in its configuration, which is ours and only in memory.
+// warningLevel returns the level for a warning of the server. It is info for the outdated state that the server finds and
+// repairs after every crash, since a warning would suggest data loss. It is also info for the plaintext password, which
+// this process sets and which is only in memory.
 func warningLevel(format string) zerolog.Level {
 	if strings.Contains(format, "Plaintext passwords detected") || strings.Contains(format, "tate is outdated") || strings.Contains(format, "tate outdated") {
 		return zerolog.InfoLevel

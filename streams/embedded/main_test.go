@@ -17,7 +17,8 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// childEnv makes this binary run a server on the directory it names, until its stdin ends.
+// childEnv is an environment variable with a directory. If it is set, this binary runs a server on that directory until
+// its standard input ends.
 const childEnv = "TIDINGS_TEST_EMBEDDED"
 
 func TestMain(m *testing.M) {
@@ -41,12 +42,12 @@ func child(dir string) int {
 	return 0
 }
 
-// startChild returns the URL of a server in a process of its own, and the process. It is killed when the test ends.
+// startChild starts a server in a separate process and returns its URL and the process, which is killed when the test ends.
 func startChild(t *testing.T, dir string) (string, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+dir)
-	if _, err := cmd.StdinPipe(); err != nil { // ends with us
+	if _, err := cmd.StdinPipe(); err != nil { // closed when this process ends
 		t.Fatal(err)
 	}
 	out, err := cmd.StdoutPipe()
@@ -61,7 +62,7 @@ func startChild(t *testing.T, dir string) (string, *exec.Cmd) {
 	n, err := out.Read(line)
 	url := strings.TrimSpace(string(line[:n]))
 	if !strings.HasPrefix(url, "nats://") {
-		t.Fatalf("the child says %q, %v", url, err)
+		t.Fatalf("output of the child: %q, %v", url, err)
 	}
 	return url, cmd
 }
@@ -77,7 +78,7 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// start runs a server on any port, and stops it when the test ends.
+// start runs a server on any free port and stops it when the test ends.
 func start(t *testing.T, cfg Config) *Server {
 	t.Helper()
 	if cfg.Port == 0 {
@@ -98,7 +99,7 @@ func stop(t *testing.T, s *Server) {
 	}
 }
 
-// awaitDown stops a server however long it takes.
+// awaitDown stops a server and waits until it is down, longer than StopTimeout if necessary.
 func awaitDown(t *testing.T, s *Server) {
 	t.Helper()
 	streamstest.Eventually(t, time.Minute, s.Stop)
@@ -143,7 +144,7 @@ func makeDurables(t *testing.T, stream jetstream.Stream, n int, storage jetstrea
 	}
 }
 
-// logHook is a log that calls seen for each line.
+// logHook is a log writer that collects the lines and calls seen for each of them.
 type logHook struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -9,15 +9,17 @@ import (
 	"time"
 )
 
-// Stop shuts the server down, closes its connections and releases the directory. It waits StopTimeout at most and then
-// returns ErrStopping; called again, it waits again. Callers drain their own connections first.
+// Stop shuts the server down, closes its connections and releases the directory. If that takes longer than StopTimeout,
+// Stop returns ErrStopping; another call waits again. Callers should drain their own connections first.
 //
-// nats-server 2.15.2 sleeps 10 ms for each durable consumer it stops, one after another, and nothing it exports makes
-// that faster. All that time its listener and connections stay open, while streams and consumers answer no more. After
-// ErrStopping the server goes on in the background and keeps the lock until it is down, so that nobody starts on files it
-// still holds. The process may exit: to the store that is a SIGKILL, and everything acknowledged has been written to
-// files by then (and fsynced: always, or just before by flush). Positions reset through the API are written before the
-// reply, so what may be lost is the last 100 ms of plain consumer acknowledgements.
+// nats-server 2.15.2 sleeps 10 ms for each durable consumer it stops, one after another, and its API has no way around
+// that. During that time its listener and connections stay open, but streams and consumers do not answer. After
+// ErrStopping the server continues to stop in the background. It keeps the lock until it is down, so that no other server
+// starts on files that are still open.
+//
+// The process may exit after ErrStopping. For the store this equals a SIGKILL: everything acknowledged has been written to
+// files, and has been synced either by the server or by flush. Positions that were reset through the API are written
+// before the reply. At most the last 100 ms of plain consumer acknowledgements can be lost.
 func (s *Server) Stop() error {
 	s.stopping.Do(func() { go s.shutdown() })
 	timeout := time.NewTimer(s.cfg.StopTimeout)
@@ -35,10 +37,10 @@ func (s *Server) shutdown() {
 	defer close(s.down)
 	s.stopWatch()
 	s.watch.Wait()
-	// A shutdown that overtakes the start says it is complete, and what the start recovers afterwards runs on.
+	// Wait for the start: a shutdown during the start would return early and leave streams running that are recovered later.
 	<-s.started
 
-	errs := []error{s.flush()} // first, in case the process exits before the rest is done
+	errs := []error{s.flush()} // first, because the process may exit before the shutdown is complete
 	s.server().Shutdown()
 	s.server().WaitForShutdown()
 	errs = append(errs, s.flush(), s.lock.Unlock())
@@ -47,8 +49,8 @@ func (s *Server) shutdown() {
 	}
 }
 
-// flush brings all messages to disk, unless every one already was. The server's own shutdown only closes its files and
-// ends its periodic flushing, which would leave the last interval to the operating system for half a minute.
+// flush syncs all messages to disk, unless the server syncs each one. The server's shutdown closes its files without a
+// sync, so the messages of the last interval would stay in the operating system's cache for up to half a minute.
 func (s *Server) flush() error {
 	if s.cfg.SyncInterval == 0 {
 		return nil
@@ -56,7 +58,7 @@ func (s *Server) flush() error {
 	var errs []error
 	for _, stream := range streamDirs(s.cfg.Dir) {
 		msgs := filepath.Join(stream, "msgs")
-		files, _ := os.ReadDir(msgs) // none: a memory stream, or deleted meanwhile
+		files, _ := os.ReadDir(msgs) // missing for a memory stream or a deleted stream
 		for _, file := range files {
 			if filepath.Ext(file.Name()) == ".blk" {
 				errs = append(errs, syncFile(filepath.Join(msgs, file.Name()), os.O_RDWR))
@@ -69,7 +71,8 @@ func (s *Server) flush() error {
 	return errors.Join(errs...)
 }
 
-// syncFile: fsync flushes a file's pages whoever wrote them, and costs some 50 µs if there are none.
+// syncFile syncs a file to disk. fsync writes all cached pages of the file, no matter which descriptor wrote them; without
+// any it takes about 50 µs.
 func syncFile(name string, flag int) error {
 	f, err := os.OpenFile(name, flag, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The server takes 3 s to stop 300 durables.
+// TestStopIsBounded stops a server with 300 durables, which takes nats-server 3 s, with a shorter timeout.
 func TestStopIsBounded(t *testing.T) {
 	const durables = 300
 	dir := t.TempDir()
@@ -25,15 +25,15 @@ func TestStopIsBounded(t *testing.T) {
 
 	began := time.Now()
 	err := s.Stop()
-	if took := time.Since(began); took > 10*time.Second { // generous: a machine may be busy
+	if took := time.Since(began); took > 10*time.Second { // generous, because the machine may be busy
 		t.Errorf("Stop took %s", took)
 	}
 	if err == nil {
-		t.Log("the server stopped in time: has nats-server become faster?")
+		t.Log("the server stopped within the timeout: nats-server may have become faster")
 	} else if !errors.Is(err, ErrStopping) {
 		t.Error(err)
 	} else if _, err := Start(t.Context(), Config{Dir: dir, Port: -1}); !errors.Is(err, ErrInUse) {
-		t.Errorf("start while the first server still holds files: %v", err)
+		t.Errorf("start while the first server is still stopping: %v", err)
 	}
 
 	awaitDown(t, s)
@@ -46,13 +46,14 @@ func TestStopIsBounded(t *testing.T) {
 	if state := stream.CachedInfo().State; state.Msgs != 1 || state.Consumers != durables {
 		t.Errorf("afterwards: %d messages, %d consumers", state.Msgs, state.Consumers)
 	}
-	// Those of a deleted stream need no stopping.
+	// The durables of a deleted stream need not be stopped, which makes the end of the test fast.
 	if err := connect(t, s.ClientURL()).DeleteStream(testContext(t), "S"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestKilled publishes until the process is killed: what it acknowledged must be there, in its place.
+// TestKilled kills the server's process while clients publish. Every acknowledged message must be stored under its
+// sequence.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	url, cmd := startChild(t, dir)
@@ -85,10 +86,10 @@ func TestKilled(t *testing.T) {
 	select {
 	case <-enough:
 	case <-testContext(t).Done():
-		t.Error("no 200 acknowledgements within a minute")
+		t.Error("fewer than 200 acknowledgements within a minute")
 	}
 	kill(cmd)
-	js.Conn().Close() // ends those who wait for an acknowledgement
+	js.Conn().Close() // unblocks publishers that wait for an acknowledgement
 	wg.Wait()
 
 	log := &logHook{}
@@ -97,8 +98,8 @@ func TestKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if log.String() != "" { // nothing is lost, and nobody is to be frightened
-		t.Errorf("a start after a crash warns: %s", log)
+	if log.String() != "" { // nothing is lost, so there is nothing to warn about
+		t.Errorf("warnings at the start after a crash: %s", log)
 	}
 	for seq, want := range acked {
 		msg, err := stream.GetMsg(testContext(t), seq)
@@ -110,14 +111,14 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	if state := stream.CachedInfo().State; state.Consumers != 3 {
-		t.Errorf("%d of 3 durables", state.Consumers)
+		t.Errorf("%d durables, want 3", state.Consumers)
 	}
 	t.Logf("%d acknowledged", len(acked))
 }
 
-func TestErrStoppingReads(t *testing.T) {
+func TestErrStoppingText(t *testing.T) {
 	s := &Server{cfg: Config{Dir: "data", StopTimeout: time.Millisecond}, down: make(chan struct{})}
-	s.stopping.Do(func() {}) // stopped already, and never down
+	s.stopping.Do(func() {}) // Stop was called, and the server never gets down
 	err := s.Stop()
 	if !errors.Is(err, ErrStopping) || !strings.HasPrefix(err.Error(), "NATS server on data still stopping after 1ms") {
 		t.Error(err)

@@ -12,7 +12,7 @@ const (
 	canSyncDirs  = false
 )
 
-// diskSpace is not known here: the server's own default, 75% of what is free, holds.
+// diskSpace is not supported on this system. The server then limits the store to 75% of the free space.
 func diskSpace(string) (free, total uint64, err error) {
 	return 0, 0, errors.ErrUnsupported
 }

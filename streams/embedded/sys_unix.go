@@ -9,7 +9,7 @@ const (
 	canSyncDirs  = true
 )
 
-// diskSpace of the file system that holds dir, in bytes; free is what an ordinary user may fill.
+// diskSpace returns the free and total bytes of the file system that holds dir; free is what an ordinary user may use.
 func diskSpace(dir string) (free, total uint64, err error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
