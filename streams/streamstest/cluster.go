@@ -12,24 +12,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// electWithin is how long a cluster may take for what an election holds up: the server's own timeouts are 4 to 9 s, each time that
-// nobody wins.
+// electWithin is the time limit for everything that may need an election. Each election round that has no winner takes
+// 4 to 9 s, by the server's own timeouts.
 const electWithin = time.Minute
 
-// clusterAccounts is for the tests' own questions; everybody else is the global account, without a password.
+// clusterAccounts defines a system account for the monitoring requests of this package. All other clients use the global
+// account without credentials.
 const clusterAccounts = `accounts { $SYS { users: [ { user: sys, password: sys } ] } }`
 
-// A Cluster is some nats-servers, each in a process of its own, that replicate streams among them.
+// A Cluster is a set of nats-servers, each in its own process, that replicate streams.
 type Cluster struct {
 	tb     testing.TB
 	nodes  []*Process
-	routes [][]*Proxy // by the higher node, then the lower; nil: they reach each other directly
-	app    *nats.Conn // as anybody
-	sys    *nats.Conn // as the system account
+	routes [][]*Proxy // indexed by the higher node, then the lower one; nil: no proxies
+	app    *nats.Conn // in the global account
+	sys    *nats.Conn // in the system account
 }
 
-// RunCluster starts a cluster, with the options of Run for each node, and waits until it has a leader whom all others follow.
-// TestMain must call Main. A node that is down comes again with its Restart.
+// RunCluster starts a cluster, with the options of Run for each node, and waits until all nodes follow one leader.
+// TestMain must call Main. A node that was stopped is started again with its Restart method.
 func RunCluster(tb testing.TB, nodes int, opts ...Option) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
@@ -45,7 +46,7 @@ func RunCluster(tb testing.TB, nodes int, opts ...Option) *Cluster {
 			switch target := loopback(routePorts[j]); {
 			case !cfg.RouteProxies && j != i:
 				cfg.Node.Routes = append(cfg.Node.Routes, "nats://"+target)
-			case cfg.RouteProxies && j < i: // one asks the other, or there would be two ways
+			case cfg.RouteProxies && j < i: // only one node connects to the other, otherwise there would be two routes
 				proxy := RunProxy(tb, target)
 				proxies = append(proxies, proxy)
 				cfg.Node.Routes = append(cfg.Node.Routes, proxy.URL())
@@ -54,7 +55,7 @@ func RunCluster(tb testing.TB, nodes int, opts ...Option) *Cluster {
 		c.nodes, c.routes = append(c.nodes, newProcess(tb, cfg)), append(c.routes, proxies)
 	}
 	proxies := slices.Concat(c.routes...)
-	for _, proxy := range proxies { // or those that start first are refused, and wait
+	for _, proxy := range proxies { // otherwise the nodes that start first are refused and wait before they try again
 		proxy.Stall()
 	}
 	c.Start()
@@ -66,7 +67,7 @@ func RunCluster(tb testing.TB, nodes int, opts ...Option) *Cluster {
 	return c
 }
 
-// Start starts all nodes that do not run, together.
+// Start starts all stopped nodes concurrently.
 func (c *Cluster) Start() {
 	c.tb.Helper()
 	failed := make([]error, len(c.nodes))
@@ -82,7 +83,7 @@ func (c *Cluster) Start() {
 	}
 }
 
-// URLs are those of all nodes, for nats.Connect.
+// URLs returns the URLs of all nodes, separated by commas, for nats.Connect.
 func (c *Cluster) URLs() string {
 	var urls []string
 	for _, p := range c.nodes {
@@ -91,13 +92,14 @@ func (c *Cluster) URLs() string {
 	return strings.Join(urls, ",")
 }
 
-// Connect returns a connection to any node, and to another when that is gone, or hangs for 3 s, for ever.
+// Connect returns a connection to any node. If that node is down or does not answer for 3 s, the connection reconnects to
+// another one, without a limit of attempts.
 func (c *Cluster) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
 	tb.Helper()
 	return Connect(tb, c.URLs(), append([]nats.Option{nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2)}, opts...)...)
 }
 
-// JetStream is that of a new connection.
+// JetStream returns a JetStream context with a new connection.
 func (c *Cluster) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetStream {
 	tb.Helper()
 	js, err := jetstream.New(c.Connect(tb, opts...))
@@ -107,16 +109,16 @@ func (c *Cluster) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetStr
 	return js
 }
 
-// Name is that of a node of a cluster.
+// Name returns the server name of a cluster node.
 func (p *Process) Name() string { return p.cfg.Node.Name }
 
-// Size is the number of nodes.
+// Size returns the number of nodes.
 func (c *Cluster) Size() int { return len(c.nodes) }
 
-// Node is one of them.
+// Node returns the node with index i.
 func (c *Cluster) Node(i int) *Process { return c.nodes[i] }
 
-// Nodes are all of them but some.
+// Nodes returns all nodes except those with the given indices.
 func (c *Cluster) Nodes(but ...int) (nodes []*Process) {
 	for i, p := range c.nodes {
 		if !slices.Contains(but, i) {
@@ -126,7 +128,7 @@ func (c *Cluster) Nodes(but ...int) (nodes []*Process) {
 	return nodes
 }
 
-// Routes are the proxies between a node and the others, where the cluster runs WithRouteProxies.
+// Routes returns the proxies between node i and the other nodes. The cluster must run WithRouteProxies.
 func (c *Cluster) Routes(i int) (proxies []*Proxy) {
 	for high, to := range c.routes {
 		for low, proxy := range to {
@@ -138,5 +140,5 @@ func (c *Cluster) Routes(i int) (proxies []*Proxy) {
 	return proxies
 }
 
-// Between is the proxy between two nodes, where the cluster runs WithRouteProxies.
+// Between returns the proxy between two nodes. The cluster must run WithRouteProxies.
 func (c *Cluster) Between(i, j int) *Proxy { return c.routes[max(i, j)][min(i, j)] }

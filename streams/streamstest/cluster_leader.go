@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Settle waits until all nodes follow one leader of the cluster and have what it has.
+// Settle waits until all nodes follow one meta leader and are up to date.
 func (c *Cluster) Settle() {
 	c.tb.Helper()
 	Eventually(c.tb, electWithin, func() error {
@@ -22,7 +22,8 @@ func (c *Cluster) Settle() {
 	})
 }
 
-// MetaLeader is the node that leads the cluster, which decides what streams and consumers there are. It waits for one.
+// MetaLeader waits until the cluster has a meta leader and returns its index. The meta leader decides which streams and
+// consumers exist.
 func (c *Cluster) MetaLeader() (node int) {
 	c.tb.Helper()
 	Eventually(c.tb, electWithin, func() (err error) {
@@ -41,7 +42,7 @@ type metaCluster struct {
 	}
 }
 
-// metaLeader asks all nodes. It is an error where one does not answer or follows somebody else.
+// metaLeader asks all nodes for their meta leader. It returns an error if a node does not answer, or if nodes disagree.
 func (c *Cluster) metaLeader() (int, error) {
 	leader := ""
 	err := c.ask("JSZ", "", func(node string, data []byte) error {
@@ -78,7 +79,8 @@ func (c *Cluster) metaLeader() (int, error) {
 	return c.named(leader)
 }
 
-// ask asks all nodes for something of the monitoring. It is an error where one does not answer.
+// ask sends a monitoring request to all nodes and calls each with their replies. It returns an error if a node does not
+// answer.
 func (c *Cluster) ask(what, request string, each func(node string, data []byte) error) error {
 	inbox := c.sys.NewInbox()
 	sub, err := c.sys.SubscribeSync(inbox)
@@ -92,7 +94,7 @@ func (c *Cluster) ask(what, request string, each func(node string, data []byte) 
 	for answers := range c.nodes {
 		msg, err := sub.NextMsg(time.Second)
 		if err != nil {
-			return fmt.Errorf("%d of %d nodes answer: %w", answers, len(c.nodes), err)
+			return fmt.Errorf("only %d of %d nodes answered: %w", answers, len(c.nodes), err)
 		}
 		var reply struct {
 			Server struct{ Name string }
@@ -108,7 +110,7 @@ func (c *Cluster) ask(what, request string, each func(node string, data []byte) 
 	return nil
 }
 
-// named is the node of the name.
+// named returns the index of the node with the given name.
 func (c *Cluster) named(name string) (int, error) {
 	for i, p := range c.nodes {
 		if p.cfg.Node.Name == name {
@@ -118,7 +120,7 @@ func (c *Cluster) named(name string) (int, error) {
 	return 0, fmt.Errorf("no node %q", name)
 }
 
-// StreamLeader is the node that leads a stream. It waits for one.
+// StreamLeader waits until the stream has a leader and returns the index of its node.
 func (c *Cluster) StreamLeader(stream string) (node int) {
 	c.tb.Helper()
 	Eventually(c.tb, electWithin, func() (err error) {
@@ -128,7 +130,7 @@ func (c *Cluster) StreamLeader(stream string) (node int) {
 	return node
 }
 
-// Leaderless waits until nobody says that it leads the stream.
+// Leaderless waits until no node answers as the leader of the stream.
 func (c *Cluster) Leaderless(stream string) {
 	c.tb.Helper()
 	Eventually(c.tb, electWithin, func() error {
@@ -139,7 +141,7 @@ func (c *Cluster) Leaderless(stream string) {
 	})
 }
 
-// Followers are the nodes that do not lead the stream.
+// Followers returns the nodes that do not lead the stream.
 func (c *Cluster) Followers(stream string) (nodes []int) {
 	c.tb.Helper()
 	leader := c.StreamLeader(stream)
@@ -151,7 +153,7 @@ func (c *Cluster) Followers(stream string) (nodes []int) {
 	return nodes
 }
 
-// Replicas are the nodes that have a stream.
+// Replicas returns the nodes that have a replica of the stream, including the leader.
 func (c *Cluster) Replicas(stream string) map[int]bool {
 	c.tb.Helper()
 	has := map[int]bool{}
@@ -177,7 +179,7 @@ func (c *Cluster) Replicas(stream string) map[int]bool {
 	return has
 }
 
-// SettleStream waits until all replicas of a stream have what its leader has.
+// SettleStream waits until all replicas of the stream are up to date with its leader.
 func (c *Cluster) SettleStream(stream string) {
 	c.tb.Helper()
 	Eventually(c.tb, electWithin, func() error {
@@ -186,8 +188,8 @@ func (c *Cluster) SettleStream(stream string) {
 	})
 }
 
-// SettleDirectGets waits until all replicas of a stream answer direct gets, which followers begin to some 2 s after they became
-// that. From then on a node asks its own replica.
+// SettleDirectGets waits until all replicas of the stream answer direct gets. A follower starts to answer them about 2 s
+// after it has become a follower. From then on, a node with a replica answers direct gets of its clients itself.
 func (c *Cluster) SettleDirectGets(stream string) {
 	c.tb.Helper()
 	subject := "$JS.API.DIRECT.GET." + stream
@@ -203,6 +205,7 @@ func (c *Cluster) SettleDirectGets(stream string) {
 	})
 }
 
+// streamLeader returns the node that leads the stream. If current is set, all replicas must be up to date.
 func (c *Cluster) streamLeader(stream string, current bool) (int, error) {
 	info, err := c.streamInfo(stream)
 	if err != nil {
@@ -216,7 +219,7 @@ func (c *Cluster) streamLeader(stream string, current bool) (int, error) {
 	return c.named(info.Leader)
 }
 
-// streamInfo is what a leader says of a stream's replicas.
+// streamInfo asks the stream's leader for the state of its replicas.
 func (c *Cluster) streamInfo(stream string) (*jetstream.ClusterInfo, error) {
 	var reply struct {
 		Error   *jetstream.APIError
@@ -234,13 +237,13 @@ func (c *Cluster) streamInfo(stream string) (*jetstream.ClusterInfo, error) {
 	return reply.Cluster, nil
 }
 
-// StepDown makes a stream elect another leader, and returns once it has. It takes some 10 ms.
+// StepDown makes the stream's leader step down, and returns once another node leads. It takes about 10 ms.
 func (c *Cluster) StepDown(stream string) {
 	c.tb.Helper()
 	c.stepDown("$JS.API.STREAM.LEADER.STEPDOWN."+stream, func() (int, error) { return c.streamLeader(stream, false) })
 }
 
-// StepDownMeta makes the cluster elect another leader, and returns once it has.
+// StepDownMeta makes the meta leader step down, and returns once another node leads.
 func (c *Cluster) StepDownMeta() {
 	c.tb.Helper()
 	c.stepDown("$JS.API.META.LEADER.STEPDOWN", c.metaLeader)
@@ -271,7 +274,8 @@ func (c *Cluster) stepDown(subject string, leader func() (int, error)) {
 	})
 }
 
-// RemovePeer makes the cluster forget a node that does not come back: what was there alone is placed on others, empty.
+// RemovePeer removes a node that does not return from the cluster. Streams with a replica on that node get a replica on
+// another one; a stream that had its only replica there is empty afterwards.
 func (c *Cluster) RemovePeer(node int) {
 	c.tb.Helper()
 	request := fmt.Appendf(nil, `{"peer":%q}`, c.nodes[node].cfg.Node.Name)
@@ -289,7 +293,7 @@ func (c *Cluster) RemovePeer(node int) {
 	})
 }
 
-// api asks as the system account where the cluster itself is meant, else as anybody.
+// api sends an API request. Requests about the cluster itself use the system account, all others the global account.
 func (c *Cluster) api(subject string, request []byte, reply any) error {
 	nc := c.app
 	if strings.HasPrefix(subject, "$JS.API.META.") || strings.HasPrefix(subject, "$JS.API.SERVER.") {

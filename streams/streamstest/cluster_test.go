@@ -17,29 +17,29 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.SettleStream("S")
-	stored := func() {
+	publish := func() {
 		t.Helper()
 		Eventually(t, electWithin, func() error {
 			_, err := js.Publish(testContext(t), "s.1", nil)
 			return err
 		})
 	}
-	stored()
+	publish()
 	leader, followers := c.StreamLeader("S"), c.Followers("S")
 	if len(followers) != 2 || slices.Contains(followers, leader) {
 		t.Fatalf("%d leads, %v follow", leader, followers)
 	}
 
-	// One that is killed lags, and then it does not.
+	// A node that was killed catches up after its restart.
 	c.Node(followers[0]).Kill()
-	stored()
+	publish()
 	c.Node(followers[0]).Restart()
 	c.SettleStream("S")
 	c.StepDown("S")
 	if now := c.StreamLeader("S"); now == leader {
-		t.Errorf("%d leads on", now)
+		t.Errorf("node %d still leads", now)
 	}
-	stored()
+	publish()
 	if info, err := js.Stream(testContext(t), "S"); err != nil || info.CachedInfo().State.Msgs < 3 {
 		t.Errorf("%+v, %v", info, err)
 	}
@@ -52,11 +52,11 @@ func TestClusterWithoutProxies(t *testing.T) {
 	c.StepDownMeta()
 	Eventually(t, electWithin, func() error {
 		if now := c.MetaLeader(); now == before {
-			return fmt.Errorf("%d leads on", now)
+			return fmt.Errorf("node %d still leads", now)
 		}
 		return nil
 	})
 	if nodes := c.Nodes(before); len(nodes) != c.Size()-1 {
-		t.Errorf("%d other nodes", len(nodes))
+		t.Errorf("%d other nodes, want %d", len(nodes), c.Size()-1)
 	}
 }

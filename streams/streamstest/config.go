@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// config crosses to the child process as JSON.
+// config holds the options of a server. It is passed to the child process as JSON.
 type config struct {
 	Dir          string
 	Port         int
@@ -18,44 +18,44 @@ type config struct {
 	NoJetStream  bool
 	Text         string
 	RouteProxies bool
-	Node         *member // of a cluster
+	Node         *member // nil: not part of a cluster
 }
 
-// member is what a server knows of its cluster.
+// member is the cluster configuration of one server.
 type member struct {
 	Name    string
 	Port    int
-	Routes  []string // URLs of the others
+	Routes  []string // URLs of other nodes
 	Proxied bool
 }
 
-// An Option of Run and RunProcess.
+// An Option is an option of Run, RunProcess and RunCluster.
 type Option func(*config)
 
-// WithDir keeps the store in dir instead of a fresh directory.
+// WithDir keeps the store in dir instead of a new temporary directory.
 func WithDir(dir string) Option { return func(c *config) { c.Dir = dir } }
 
-// WithPort listens on port instead of a random one.
+// WithPort makes the server listen on port instead of a random one.
 func WithPort(port int) Option { return func(c *config) { c.Port = port } }
 
 // WithSyncAlways makes the server fsync before it acknowledges a publish.
 func WithSyncAlways() Option { return func(c *config) { c.SyncAlways = true } }
 
-// WithMaxStore limits the bytes that all streams together may hold on disk.
+// WithMaxStore limits the bytes on disk of all streams together.
 func WithMaxStore(bytes int64) Option { return func(c *config) { c.MaxStore = bytes } }
 
-// WithDefaultMaxConsumers sets how many consumers a stream may have that does not say so itself. The server's own
-// default is 1,000; -1 is no limit.
+// WithDefaultMaxConsumers sets the limit of consumers for streams that do not set one. The server's default is 1,000;
+// -1 is no limit.
 func WithDefaultMaxConsumers(n int) Option { return func(c *config) { c.MaxConsumers = n } }
 
-// WithoutJetStream runs a server that stores nothing.
+// WithoutJetStream runs a server without JetStream.
 func WithoutJetStream() Option { return func(c *config) { c.NoJetStream = true } }
 
-// WithConfig starts from the text of a nats-server configuration file, for accounts and permissions. The address, the
-// store directory and the other options given win over it.
+// WithConfig applies the text of a nats-server configuration file, for example with accounts and permissions. The address,
+// the store directory and all other options override it.
 func WithConfig(text string) Option { return func(c *config) { c.Text = text } }
 
-// WithRouteProxies puts a Proxy between any two nodes of a cluster, so that they can be separated.
+// WithRouteProxies puts a Proxy between each pair of nodes in a cluster, so that tests can separate them.
 func WithRouteProxies() Option { return func(c *config) { c.RouteProxies = true } }
 
 func newConfig(tb testing.TB, opts []Option) config {
@@ -99,7 +99,7 @@ func (c config) options() (*server.Options, error) {
 		o.Cluster.Name, o.Cluster.Host, o.Cluster.Port = "C", "127.0.0.1", n.Port
 		o.Routes = server.RoutesFromStr(strings.Join(n.Routes, ","))
 		if n.Proxied {
-			o.Cluster.Advertise = loopback(1) // so that nobody learns of a way around the proxies
+			o.Cluster.Advertise = loopback(1) // so that nodes do not learn addresses that bypass the proxies
 		}
 	}
 	return o, nil

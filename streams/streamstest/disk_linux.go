@@ -9,20 +9,21 @@ import (
 	"testing"
 )
 
-// A Disk is a small file system of its own, which a test may fill.
+// A Disk is a small, separate file system that a test can fill.
 type Disk struct {
 	Dir     string
 	tb      testing.TB
 	ballast string
 }
 
-// NewDisk mounts a tmpfs of so many bytes until the test ends. It needs root and skips the test without, but not in CI.
+// NewDisk mounts a tmpfs of the given size, which is unmounted when the test ends. Without root it skips the test. If CI is
+// "true" and root may not mount, it fails the test.
 func NewDisk(tb testing.TB, bytes int) *Disk {
 	tb.Helper()
 	dir := tb.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", bytes))
 	if errors.Is(err, syscall.EPERM) && (os.Getenv("CI") != "true" || os.Geteuid() != 0) {
-		tb.Skip("only root may mount a small file system to fill: ", err)
+		tb.Skip("mounting a small file system needs root: ", err)
 	}
 	if err != nil {
 		tb.Fatal("mount: ", err)
@@ -35,7 +36,7 @@ func NewDisk(tb testing.TB, bytes int) *Disk {
 	return &Disk{Dir: dir, tb: tb, ballast: filepath.Join(dir, "ballast")}
 }
 
-// Fill writes a file of something else until at most so many bytes are free.
+// Fill writes to a file of its own until at most leave bytes are free.
 func (d *Disk) Fill(leave int) {
 	d.tb.Helper()
 	f, err := os.OpenFile(d.ballast, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -52,7 +53,7 @@ func (d *Disk) Fill(leave int) {
 	}
 }
 
-// Free is the number of bytes that are free.
+// Free returns the number of free bytes.
 func (d *Disk) Free() int {
 	d.tb.Helper()
 	var st syscall.Statfs_t
@@ -62,7 +63,7 @@ func (d *Disk) Free() int {
 	return int(st.Bavail) * int(st.Bsize)
 }
 
-// Empty removes what Fill has written.
+// Empty removes the file written by Fill.
 func (d *Disk) Empty() {
 	d.tb.Helper()
 	if err := os.Remove(d.ballast); err != nil {

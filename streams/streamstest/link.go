@@ -17,7 +17,7 @@ type link struct {
 	done   chan struct{} // closed by reset
 }
 
-// reset ends both sides at once with a RST, so that what is on the way is lost.
+// reset closes both sides immediately with a TCP RST. Data in transit is lost.
 func (l *link) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -34,7 +34,7 @@ func (l *link) reset() {
 	}
 }
 
-// dial reports whether the target is there; a client whose target is not gets a RST.
+// dial connects to the target and reports whether that worked. If not, run resets the client's connection.
 func (l *link) dial() bool {
 	if _, _, ok := l.pass(); !ok {
 		return false
@@ -54,7 +54,7 @@ func (l *link) dial() bool {
 }
 
 func (l *link) run() {
-	defer l.reset() // after both directions have ended, harmless
+	defer l.reset() // does nothing after an ordinary end
 	if !l.dial() {
 		return
 	}
@@ -64,7 +64,7 @@ func (l *link) run() {
 	both.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.ended { // both sides have said all they had to: an ordinary end
+	if !l.ended { // an ordinary end: both sides have closed their direction
 		l.ended = true
 		close(l.done)
 		l.client.Close()
@@ -77,7 +77,8 @@ type chunk struct {
 	at   time.Time // when it was read
 }
 
-// move copies one direction. Reading and writing are apart, or latency would limit the rate; between them lies 256 KiB.
+// move copies data in one direction. Reading and writing run concurrently, with up to 256 KiB between them, so that latency
+// does not limit the rate.
 func (l *link) move(dst, src *net.TCPConn) {
 	chunks := make(chan chunk, 16)
 	var reader sync.WaitGroup
@@ -107,7 +108,7 @@ func (l *link) move(dst, src *net.TCPConn) {
 		}
 	}
 	reader.Wait()
-	_ = dst.CloseWrite() // the other direction may go on
+	_ = dst.CloseWrite() // the other direction may continue
 }
 
 func (l *link) write(dst *net.TCPConn, c chunk) bool {
@@ -118,7 +119,7 @@ func (l *link) write(dst *net.TCPConn, c chunk) bool {
 		}
 		if due := time.Until(c.at.Add(f.latency)); due > 0 {
 			l.sleep(due, changed)
-			continue // things may have changed
+			continue // the faults may have changed
 		}
 		n := len(c.data)
 		if f.rate > 0 {
@@ -135,8 +136,8 @@ func (l *link) write(dst *net.TCPConn, c chunk) bool {
 	return true
 }
 
-// pass waits while the proxy stalls. It returns what is to be done, and a channel that is closed when that changes; false
-// when the link has ended.
+// pass waits while the proxy stalls. It returns the current faults, a channel that is closed when they change, and false
+// if the link has ended.
 func (l *link) pass() (faults, <-chan struct{}, bool) {
 	for {
 		f, changed := l.proxy.state()
@@ -155,7 +156,7 @@ func (l *link) pass() (faults, <-chan struct{}, bool) {
 	}
 }
 
-// sleep ends early when the proxy's faults change or the link ends.
+// sleep waits for d. It returns early if the proxy's faults change or the link ends.
 func (l *link) sleep(d time.Duration, changed <-chan struct{}) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// serverLog keeps what the server says, for failed tests. The server's Fatalf only logs, it is for launch to see it.
+// serverLog keeps the newest log lines of a server, for failed tests. Its Fatalf does not end the process; launch checks
+// for a fatal error with takeFatal.
 type serverLog struct {
 	out io.Writer // nil: keep the newest lines
 
@@ -44,6 +45,7 @@ func (l *serverLog) add(level, format string, v []any) {
 	l.lines = append(l.lines, line)
 }
 
+// takeFatal returns the last fatal error, if any, and clears it.
 func (l *serverLog) takeFatal() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

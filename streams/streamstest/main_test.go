@@ -38,7 +38,7 @@ func publish(t *testing.T, js jetstream.JetStream, n int) {
 	}
 }
 
-// holds is a condition for Eventually: how many messages the stream has.
+// holds returns a condition for Eventually: the stream has the wanted number of messages.
 func holds(js jetstream.JetStream, want uint64) func() error {
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 250*time.Millisecond)
@@ -54,7 +54,7 @@ func holds(js jetstream.JetStream, want uint64) func() error {
 	}
 }
 
-// failer is a testing.TB whose Fatalf is looked at.
+// failer is a testing.TB that records the text of Fatalf and ends the goroutine.
 type failer struct {
 	testing.TB
 	text string

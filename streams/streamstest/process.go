@@ -14,12 +14,13 @@ import (
 	"time"
 )
 
-// childEnv holds the config of a child process as JSON; it is what makes a process a child.
+// childEnv is the environment variable with the config of a child process as JSON. A process in which it is set is a
+// child.
 const childEnv = "TIDINGS_TEST_SERVER"
 
 const readyLine = "streamstest: ready"
 
-// A Process is a nats-server in a process of its own: this test binary, started again.
+// A Process is a nats-server in a separate process, which runs this test binary.
 type Process struct {
 	endpoint
 	tb testing.TB
@@ -27,8 +28,8 @@ type Process struct {
 	mu     sync.Mutex
 	cmd    *exec.Cmd // nil while it does not run
 	paused bool
-	stdin  io.WriteCloser // the child stops when this ends, be it by our death
-	log    *bytes.Buffer  // of the newest child; written by it until cmd.Wait has returned
+	stdin  io.WriteCloser // the child stops when this is closed, also by the end of this process
+	log    *bytes.Buffer  // of the newest child, which writes to it until cmd.Wait has returned
 }
 
 // RunProcess starts a nats-server in a child process, with the options of Run. TestMain must call Main.
@@ -50,21 +51,21 @@ func newProcess(tb testing.TB, cfg config) *Process {
 	return p
 }
 
-// Kill ends the process with SIGKILL. To end it twice is no error.
+// Kill ends the process with SIGKILL. It does nothing if the process does not run.
 func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end(0)
 }
 
-// Stop shuts the server down as a SIGTERM would; what has not ended after 10 s is killed.
+// Stop shuts the server down as SIGTERM would. It kills the process if that takes longer than 10 s.
 func (p *Process) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end(10 * time.Second)
 }
 
-// end is called with mu held.
+// end ends the process: immediately if grace is 0, otherwise by a shutdown that may take that long. mu must be held.
 func (p *Process) end(grace time.Duration) {
 	cmd := p.cmd
 	if cmd == nil {
@@ -72,15 +73,15 @@ func (p *Process) end(grace time.Duration) {
 	}
 	p.cmd, p.paused = nil, false
 	if grace == 0 {
-		_ = cmd.Process.Kill() // before the end of its stdin could stop it
+		_ = cmd.Process.Kill() // before closing its standard input, which would shut it down in order
 	}
 	p.stdin.Close()
 	timer := time.AfterFunc(grace, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
-	_ = cmd.Wait() // it was killed: that is no error
+	_ = cmd.Wait() // returns an error if the process was killed, which is expected
 }
 
-// Restart starts the process again, with the same port and directory; it stops it first if it runs.
+// Restart starts the process again with the same port and directory. It stops the process first if it runs.
 func (p *Process) Restart() {
 	p.tb.Helper()
 	p.mu.Lock()
@@ -91,7 +92,7 @@ func (p *Process) Restart() {
 	}
 }
 
-// startIfDown does nothing where it runs.
+// startIfDown starts the process unless it runs.
 func (p *Process) startIfDown() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,7 +111,7 @@ func (p *Process) start() error {
 	if err != nil {
 		return err
 	}
-	// Without Main in TestMain the child would run all tests again, and each its own children.
+	// -test.run keeps the child from running all tests, and starting more children, if TestMain does not call Main.
 	cmd := exec.Command(self, "-test.run=^$")
 	cmd.Env = append(os.Environ(), childEnv+"="+string(spec))
 	cmd.SysProcAttr = dieWithParent()
@@ -137,12 +138,12 @@ func (p *Process) start() error {
 	}
 	p.end(0)
 	if line != "" {
-		return fmt.Errorf("the child said %q; does TestMain call streamstest.Main?", line)
+		return fmt.Errorf("unexpected output of the child: %q (TestMain must call streamstest.Main)", line)
 	}
-	return fmt.Errorf("the child did not get ready: %w", err)
+	return fmt.Errorf("the child did not become ready: %w", err)
 }
 
-// serve is the child process. Its log goes to stderr.
+// serve runs the server in the child process until standard input ends, and returns the exit code. It logs to stderr.
 func serve(spec string) int {
 	var cfg config
 	if err := json.Unmarshal([]byte(spec), &cfg); err != nil {

@@ -2,7 +2,7 @@ package streamstest
 
 import "syscall"
 
-// dieWithParent: the end of its stdin stops a child too, but not one that is paused.
+// dieWithParent kills the child when this process ends. The end of its standard input would not stop a paused child.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

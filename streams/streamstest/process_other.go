@@ -4,5 +4,5 @@ package streamstest
 
 import "syscall"
 
-// dieWithParent: here the end of its stdin is all that stops a child.
+// dieWithParent has no effect on this system. Only the end of its standard input stops a child when this process ends.
 func dieWithParent() *syscall.SysProcAttr { return nil }

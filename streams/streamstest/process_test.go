@@ -17,7 +17,7 @@ func TestProcessKilled(t *testing.T) {
 	p.Kill()
 	p.Kill() // no error
 	if err := holds(js, 20)(); err == nil {
-		t.Error("a killed server answers")
+		t.Error("a killed server still answers")
 	}
 	p.Restart()
 	Eventually(t, 10*time.Second, holds(js, 20))
@@ -41,5 +41,5 @@ func TestProcessPaused(t *testing.T) {
 	if err := nc.FlushTimeout(10 * time.Second); err != nil {
 		t.Errorf("a resumed server: %v", err)
 	}
-	p.Pause() // and is killed as it is when the test ends
+	p.Pause() // the end of the test kills the paused process
 }

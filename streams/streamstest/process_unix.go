@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// Pause stops the process with SIGSTOP: its connections stay, and nobody answers. It returns when the process has stopped.
+// Pause stops the process with SIGSTOP, so that its connections stay open but it does not answer. Pause returns when the
+// process has stopped.
 func (p *Process) Pause() {
 	p.tb.Helper()
 	p.mu.Lock()
@@ -17,7 +18,8 @@ func (p *Process) Pause() {
 	}
 	p.signal(syscall.SIGSTOP)
 	p.paused = true
-	// The signal only asks. The wait also ends if the process dies of something else; end copes with that.
+	// Wait until the signal has taken effect. The wait also returns if the process ends for another reason; end handles
+	// that.
 	for {
 		var status syscall.WaitStatus
 		_, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
@@ -25,13 +27,13 @@ func (p *Process) Pause() {
 			continue
 		}
 		if err != nil || !status.Stopped() {
-			p.tb.Fatalf("server process: paused, but not stopped: %v", err)
+			p.tb.Fatalf("server process did not stop after SIGSTOP: %v", err)
 		}
 		return
 	}
 }
 
-// Resume continues it with SIGCONT.
+// Resume continues the process with SIGCONT.
 func (p *Process) Resume() {
 	p.tb.Helper()
 	p.mu.Lock()
@@ -44,7 +46,7 @@ func (p *Process) Resume() {
 func (p *Process) signal(sig syscall.Signal) {
 	p.tb.Helper()
 	if p.cmd == nil {
-		p.tb.Fatalf("%s to a server process that does not run", sig)
+		p.tb.Fatalf("cannot send %s: the server process does not run", sig)
 	}
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		p.tb.Fatalf("%s: %v", sig, err)

@@ -1,10 +1,10 @@
 package streamstest
 
-// Pause skips the test: Windows cannot stop a process from outside.
+// Pause skips the test, because Windows has no signal that pauses a process.
 func (p *Process) Pause() {
 	p.tb.Helper()
 	p.tb.Skip("a process cannot be paused on Windows")
 }
 
-// Resume has nothing to continue.
+// Resume does nothing.
 func (p *Process) Resume() {}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A Proxy passes TCP connections on to a target, and fails as a network does. Its methods take effect on open connections
-// and on new ones alike, until Restore.
+// A Proxy forwards TCP connections to a target and can simulate network faults. Its faults affect open and new connections
+// until Restore.
 type Proxy struct {
 	tb     testing.TB
 	target string
@@ -31,8 +31,8 @@ type faults struct {
 	latency time.Duration
 }
 
-// RunProxy listens on a random port of the loopback interface. The target is host:port or a nats:// URL; it need not be
-// there yet.
+// RunProxy starts a proxy on a random port of the loopback interface. target is host:port or a nats:// URL. It need not
+// accept connections yet.
 func RunProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
 	p := &Proxy{
@@ -49,13 +49,13 @@ func RunProxy(tb testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr is the proxy's host:port. It stays the same.
+// Addr returns the proxy's host:port, which never changes.
 func (p *Proxy) Addr() string { return p.addr }
 
-// URL is Addr for NATS clients.
+// URL returns Addr as a URL for NATS clients.
 func (p *Proxy) URL() string { return "nats://" + p.addr }
 
-// Cut resets all connections, and new ones are refused.
+// Cut resets all connections and refuses new ones.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,17 +68,17 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Stall keeps all connections and accepts new ones, but moves no byte any more. What was sent before arrives after
-// Restore, as after a lost network cable.
+// Stall keeps all connections open and accepts new ones, but forwards no data. Data sent in the meantime arrives after
+// Restore, as when a network cable is plugged in again.
 func (p *Proxy) Stall() { p.change(func(f *faults) { f.stalled = true }) }
 
-// Slow limits each direction of each connection; 0 lifts it.
+// Slow limits the rate of each direction of each connection; 0 removes the limit.
 func (p *Proxy) Slow(bytesPerSecond int) { p.change(func(f *faults) { f.rate = bytesPerSecond }) }
 
-// Latency delays every byte by d, in each direction, without limiting how many are on the way.
+// Latency delays all data by d in each direction, without limiting how much is in transit.
 func (p *Proxy) Latency(d time.Duration) { p.change(func(f *faults) { f.latency = d }) }
 
-// Restore ends all of the above. Connections that were cut stay so.
+// Restore ends all faults. Connections that were cut stay closed.
 func (p *Proxy) Restore() {
 	p.tb.Helper()
 	p.change(func(f *faults) { *f = faults{} })
@@ -89,7 +89,7 @@ func (p *Proxy) Restore() {
 	}
 }
 
-// Close resets all connections and waits for everything the proxy has started. The end of the test does it too.
+// Close resets all connections and waits for all goroutines of the proxy. It is also called when the test ends.
 func (p *Proxy) Close() {
 	p.Cut()
 	p.mu.Lock()
@@ -139,7 +139,7 @@ func (p *Proxy) accept(listener net.Listener) {
 		}
 		l := &link{proxy: p, client: conn.(*net.TCPConn), done: make(chan struct{})}
 		p.mu.Lock()
-		if p.listener != listener { // cut meanwhile
+		if p.listener != listener { // Cut was called in the meantime
 			l.reset()
 			p.mu.Unlock()
 			continue

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// echo is a server that returns what it gets.
+// echo runs a TCP server that sends back all data, and returns its address.
 func echo(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,7 +60,7 @@ func TestProxyPasses(t *testing.T) {
 	if _, err := roundTrip(conn, 1<<20, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.(*net.TCPConn).CloseWrite() // the end of one direction is passed on, and comes back
+	_ = conn.(*net.TCPConn).CloseWrite() // the proxy forwards the end of one direction, and the server then closes the other
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
@@ -79,7 +79,7 @@ func TestProxyCut(t *testing.T) {
 		t.Errorf("read from a cut connection: %v, want a reset", err)
 	}
 	if _, err := net.Dial("tcp", p.Addr()); err == nil {
-		t.Error("a cut proxy accepts")
+		t.Error("a cut proxy accepts connections")
 	}
 	p.Restore()
 	if _, err := roundTrip(dial(t, p), 10, 10*time.Second); err != nil {
@@ -98,7 +98,7 @@ func TestProxyStall(t *testing.T) {
 		if _, err := roundTrip(conn, 10, 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("stalled: %v", err)
 		}
-		defer func() { // what was sent meanwhile was kept
+		defer func() { // data sent during the stall arrives later
 			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 			if _, err := io.ReadFull(conn, make([]byte, 10)); err != nil {
 				t.Errorf("after the stall: %v", err)
@@ -108,7 +108,7 @@ func TestProxyStall(t *testing.T) {
 	p.Restore()
 }
 
-func TestProxySlowAndLate(t *testing.T) {
+func TestProxyRateAndLatency(t *testing.T) {
 	p := RunProxy(t, echo(t))
 	conn := dial(t, p)
 	p.Slow(100_000)
@@ -118,15 +118,15 @@ func TestProxySlowAndLate(t *testing.T) {
 	p.Slow(0)
 	p.Latency(50 * time.Millisecond)
 	if took, err := roundTrip(conn, 1, 10*time.Second); err != nil || took < 100*time.Millisecond {
-		t.Errorf("there and back with 50 ms each: %s, %v", took, err)
+		t.Errorf("round trip with a latency of 50 ms in each direction: %s, %v", took, err)
 	}
-	// 2 MB are over a hundred reads of the proxy; one after another they would take 12 s.
+	// The proxy reads 2 MB in over a hundred parts. If each waited for the one before, it would take 12 s.
 	if took, err := roundTrip(conn, 2<<20, 20*time.Second); err != nil || took > 6*time.Second {
-		t.Errorf("2 MB late: %s, %v", took, err)
+		t.Errorf("2 MB with latency: %s, %v", took, err)
 	}
 	p.Latency(time.Hour)
 	if _, err := roundTrip(conn, 10, 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("an hour late: %v", err)
+		t.Errorf("with a latency of an hour: %v", err)
 	}
 	p.Restore()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
@@ -143,13 +143,13 @@ func TestProxyWithoutTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	if found := nc.DiscoveredServers(); len(found) > 0 {
-		t.Errorf("the client knows a way around the proxy: %v", found)
+		t.Errorf("the client knows addresses that bypass the proxy: %v", found)
 	}
 	s.Stop()
-	if conn, err := net.Dial("tcp", p.Addr()); err == nil { // else reset already
+	if conn, err := net.Dial("tcp", p.Addr()); err == nil { // otherwise it was reset already
 		defer conn.Close()
 		if _, err := conn.Read(make([]byte, 1)); err == nil {
-			t.Error("a byte from a server that is down")
+			t.Error("received data from a stopped server")
 		}
 	}
 	s.Restart()

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Raw publishes over a connection of its own without a client library, so that a header block may be any bytes. The server must need no
-// credentials.
+// Raw publishes over its own connection without a client library, so that a header block can have any bytes. The server
+// must accept connections without credentials.
 type Raw struct {
 	conn net.Conn
 	in   *bufio.Reader
 }
 
-// DialRaw connects to a server. Close the connection.
+// DialRaw connects to a server. The caller must call Close.
 func DialRaw(url string) (*Raw, error) {
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(url, "nats://"), 10*time.Second)
 	if err != nil {
@@ -34,10 +34,10 @@ func DialRaw(url string) (*Raw, error) {
 	return r, nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (r *Raw) Close() { r.conn.Close() }
 
-// Publish sends a message. An empty block is a message without headers.
+// Publish sends a message. block is the header block; empty: no headers.
 func (r *Raw) Publish(subject, block, data string) error {
 	command := fmt.Sprintf("HPUB %s %d %d\r\n%s%s\r\n", subject, len(block), len(block)+len(data), block, data)
 	if block == "" {
@@ -47,7 +47,7 @@ func (r *Raw) Publish(subject, block, data string) error {
 	return err
 }
 
-// Flush waits until the server has read what was sent. The error says what it refused, if anything.
+// Flush waits until the server has processed everything sent before. It returns an error if the server rejected something.
 func (r *Raw) Flush() error {
 	_ = r.conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(r.conn, "PING\r\n"); err != nil {
@@ -61,7 +61,7 @@ func (r *Raw) Flush() error {
 		case strings.HasPrefix(line, "PONG"):
 			return nil
 		case strings.HasPrefix(line, "-ERR"):
-			return fmt.Errorf("the server says %s", strings.TrimSpace(line))
+			return fmt.Errorf("the server answered %s", strings.TrimSpace(line))
 		}
 	}
 }

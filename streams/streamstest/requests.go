@@ -7,12 +7,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Requests returns how many requests nats.go keeps on the connection as waiting for an answer. Nothing may be asked meanwhile.
+// Requests returns how many requests on the connection wait for a reply, as counted by nats.go. No request may be sent
+// during the call.
 func Requests(tb testing.TB, nc *nats.Conn) int {
 	tb.Helper()
-	waiting := reflect.ValueOf(nc).Elem().FieldByName("respMap") // it has no name for others
+	waiting := reflect.ValueOf(nc).Elem().FieldByName("respMap") // nats.go does not export it
 	if waiting.Kind() != reflect.Map {
-		tb.Fatal("nats.Conn has no map respMap any more: find where this release keeps requests")
+		tb.Fatal("nats.Conn has no map respMap: find where this release of nats.go keeps pending requests")
 	}
 	return waiting.Len()
 }

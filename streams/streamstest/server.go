@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A Server is a nats-server in this process.
+// A Server is a nats-server within this process.
 type Server struct {
 	endpoint
 	tb  testing.TB
@@ -37,15 +37,15 @@ func Run(tb testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// Stop shuts the server down and waits for it: 10 ms for each durable consumer, one after another. To stop twice is no
-// error.
+// Stop shuts the server down and waits until it is down, which takes 10 ms per durable consumer. It does nothing if the
+// server does not run.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
 }
 
-// stop is called with mu held.
+// stop is Stop with mu held.
 func (s *Server) stop() {
 	if s.srv != nil {
 		s.srv.Shutdown()
@@ -54,7 +54,7 @@ func (s *Server) stop() {
 	}
 }
 
-// Restart starts the server again, with the same port and directory; it stops it first if it runs.
+// Restart starts the server again with the same port and directory. It stops the server first if it runs.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.mu.Lock()
@@ -69,14 +69,14 @@ func (s *Server) Restart() {
 	}
 }
 
-// clear deletes the streams of a server that is not needed any more if it has many durables. Those of a deleted stream
-// stop at once; a test with 5,000 users would otherwise take 50 s to end.
+// clear deletes the streams of a server with many durables before its last stop. The durables of a deleted stream stop
+// immediately; otherwise a test with 5,000 users would take 50 s to end.
 func (s *Server) clear() {
 	s.mu.Lock()
 	srv := s.srv
 	s.mu.Unlock()
 	if srv == nil || s.cfg.Text != "" {
-		return // another account, and permissions that we do not know
+		return // it may have other accounts and permissions
 	}
 	if state, err := srv.Jsz(nil); err != nil || state.Consumers < 50 {
 		return
@@ -93,11 +93,11 @@ func (s *Server) clear() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for name := range js.StreamNames(ctx).Name() {
-		_ = js.DeleteStream(ctx, name) // what stays is stopped the slow way
+		_ = js.DeleteStream(ctx, name) // on an error, the stop takes longer
 	}
 }
 
-// launch returns when the server has recovered its store and accepts connections.
+// launch starts a server and returns when it has recovered its store and accepts connections.
 func launch(cfg config, log *serverLog) (*server.Server, error) {
 	opts, err := cfg.options()
 	if err != nil {

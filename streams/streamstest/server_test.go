@@ -20,15 +20,15 @@ func TestServerRestarts(t *testing.T) {
 	publish(t, js, 3)
 
 	s.Stop()
-	s.Stop() // no error
+	s.Stop() // does nothing
 	if err := holds(js, 3)(); err == nil {
-		t.Error("a stopped server answers")
+		t.Error("a stopped server still answers")
 	}
 	s.Restart()
 	if s.URL() != url {
 		t.Errorf("restarted at %s, was at %s", s.URL(), url)
 	}
-	Eventually(t, 10*time.Second, holds(js, 3)) // the connection came again by itself
+	Eventually(t, 10*time.Second, holds(js, 3)) // the connection has reconnected
 	s.Restart()
 	Eventually(t, 10*time.Second, holds(js, 3))
 }
@@ -56,8 +56,9 @@ func TestServerLimits(t *testing.T) {
 	}
 }
 
-// A server of somebody else stops at 1,000 consumers of a stream, and ours must cope with that.
-func TestServerHasItsOwnDefaults(t *testing.T) {
+// TestServerHasTheDefaultConsumerLimit checks that the test server allows 1,000 consumers per stream, as an external server
+// does by default, so that the other tests cover that limit.
+func TestServerHasTheDefaultConsumerLimit(t *testing.T) {
 	t.Parallel()
 	js := Run(t).JetStream(t)
 	stream := makeStream(t, js)
@@ -73,9 +74,9 @@ func TestServerHasItsOwnDefaults(t *testing.T) {
 		t.Errorf("consumer 1,001: %v", err)
 	}
 	began := time.Now()
-	t.Cleanup(func() { // runs after the server's own
+	t.Cleanup(func() { // runs after the server's own cleanup
 		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("a server with 1,000 durables took %s to go away", took)
+			t.Errorf("a server with 1,000 durables took %s to stop", took)
 		}
 	})
 }

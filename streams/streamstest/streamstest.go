@@ -1,8 +1,9 @@
-// Package streamstest gives tests real NATS servers: in this process (Run), or in a child process that can be killed and
-// paused (RunProcess), and a TCP proxy between client and server that cuts, stalls and slows (RunProxy). They are plain
-// nats-servers with the server's own defaults, as somebody else would run them. Everything is gone when the test ends.
+// Package streamstest runs real NATS servers for tests: within this process (Run), in a child process that can be killed
+// and paused (RunProcess), or as a cluster of such processes (RunCluster). RunProxy puts a TCP proxy between client and
+// server that can cut, stall and slow connections. The servers have the defaults of nats-server, like an external server.
+// Everything is stopped and removed when the test ends.
 //
-// A package that uses RunProcess, or wants its tests checked for leaked goroutines, has
+// A package that uses RunProcess or RunCluster, or that checks its tests for leaked goroutines, needs this function:
 //
 //	func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks) }
 package streamstest
@@ -26,11 +27,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main is what TestMain calls. It runs the tests and then the checks, and exits; a check that returns an error fails a
-// run that passed. In the child process of RunProcess it serves instead.
+// Main runs the tests and then the checks, and exits. TestMain calls it. If a check returns an error, the run fails. In a
+// child process of RunProcess, Main runs the server instead.
 func Main(m *testing.M, checks ...func() error) {
 	Child()
-	crowd()
+	setParallel()
 	code := m.Run()
 	for _, check := range checks {
 		if code != 0 {
@@ -44,20 +45,21 @@ func Main(m *testing.M, checks ...func() error) {
 	os.Exit(code)
 }
 
-// Child serves, and exits, where this process is a child of RunProcess. It is for a TestMain that does not call Main.
+// Child runs the server and exits if this process is a child of RunProcess; otherwise it returns. It is for a TestMain that
+// does not call Main.
 func Child() {
 	if spec, ok := os.LookupEnv(childEnv); ok {
 		os.Exit(serve(spec))
 	}
 }
 
-// crowd lets twice as many tests run beside each other as there are processors, where nobody says otherwise: those that are parallel
-// mostly wait. What takes minutes loads the machine, and wants it for itself.
-func crowd() {
+// setParallel allows twice as many parallel tests as there are processors, because these tests mostly wait. It changes
+// nothing if the flag -parallel is given, or if Long reports true: long tests load the machine.
+func setParallel() {
 	flag.Parse()
-	asked := Long()
-	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
-	if asked {
+	keep := Long()
+	flag.Visit(func(f *flag.Flag) { keep = keep || f.Name == "test.parallel" })
+	if keep {
 		return
 	}
 	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
@@ -65,17 +67,17 @@ func crowd() {
 	}
 }
 
-// BesideOthers lets a test run beside others where it is short, and mostly waits.
+// BesideOthers marks a test as parallel, unless Long reports true. It is for tests whose short version mostly waits.
 func BesideOthers(t *testing.T) {
 	if !Long() {
 		t.Parallel()
 	}
 }
 
-// Long says whether tests may take minutes: with TIDINGS_LONG=1.
+// Long reports whether tests may take minutes, which TIDINGS_LONG=1 allows.
 func Long() bool { return os.Getenv("TIDINGS_LONG") == "1" }
 
-// Either returns the first, or the second where tests may take minutes.
+// Either returns long if Long reports true, and otherwise short.
 func Either[T any](short, long T) T {
 	if Long() {
 		return long
@@ -83,11 +85,11 @@ func Either[T any](short, long T) T {
 	return short
 }
 
-// NoLeaks is a check for Main: no goroutine is left after the tests.
+// NoLeaks is a check for Main. It returns an error if goroutines still run after the tests.
 func NoLeaks() error { return goleak.Find() }
 
-// Eventually polls cond, at first every 2 ms and then up to every 50 ms, until it returns nil. After timeout the test
-// fails with its last error.
+// Eventually calls cond until it returns nil, at first after 2 ms and later every 50 ms. After timeout, the test fails with
+// the last error.
 func Eventually(tb testing.TB, timeout time.Duration, cond func() error) {
 	tb.Helper()
 	deadline := time.Now().Add(timeout)
@@ -103,24 +105,24 @@ func Eventually(tb testing.TB, timeout time.Duration, cond func() error) {
 	}
 }
 
-// endpoint is what Server and Process have in common: the address, which stays over restarts.
+// endpoint holds the common part of Server and Process: an address and a store directory, which restarts do not change.
 type endpoint struct {
 	cfg config
 }
 
-// URL of the server. It stays the same over restarts.
+// URL returns the server's URL. It stays the same across restarts.
 func (e *endpoint) URL() string { return "nats://" + loopback(e.cfg.Port) }
 
-// Dir is the store directory.
+// Dir returns the store directory.
 func (e *endpoint) Dir() string { return e.cfg.Dir }
 
-// Connect returns a connection that comes again for ever, every 20 ms, and is closed when the test ends.
+// Connect returns a connection that tries to reconnect every 20 ms, without a limit, and is closed when the test ends.
 func (e *endpoint) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
 	tb.Helper()
 	return Connect(tb, e.URL(), opts...)
 }
 
-// JetStream is that of a new connection.
+// JetStream returns a JetStream context with a new connection.
 func (e *endpoint) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetStream {
 	tb.Helper()
 	js, err := jetstream.New(e.Connect(tb, opts...))
@@ -130,8 +132,8 @@ func (e *endpoint) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetSt
 	return js
 }
 
-// DeleteStream deletes a stream and waits until its files are gone. Until then nats-server fails to move those of a next stream of
-// the name away, when that is deleted too, and a third one holds its messages.
+// DeleteStream deletes a stream and waits until its files are removed. Without the wait, if a second stream of this name is
+// created and deleted too, nats-server cannot move its files away, and a third stream would contain the second's messages.
 func (e *endpoint) DeleteStream(tb testing.TB, name string, opts ...nats.Option) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
@@ -148,13 +150,13 @@ func (e *endpoint) DeleteStream(tb testing.TB, name string, opts ...nats.Option)
 	})
 }
 
-// Connect is Server.Connect for any address, such as a proxy's.
+// Connect is like Server.Connect, but for any URL, such as a proxy's.
 func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	tb.Helper()
 	opts = append([]nats.Option{
 		nats.Name(tb.Name()),
 		nats.MaxReconnects(-1),
-		nats.Timeout(10 * time.Second), // tests share a machine with others
+		nats.Timeout(10 * time.Second), // generous, because the machine may be busy
 		nats.ReconnectWait(20 * time.Millisecond),
 		nats.ReconnectJitter(5*time.Millisecond, 5*time.Millisecond),
 	}, opts...)
@@ -166,8 +168,9 @@ func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// bind tries again for some seconds where a port is in use that this process has just left: a child that another test forks has all
-// that is open here, for as long as it takes until its program is executed.
+// bind calls listen again, for up to 5 s, while the address is in use. A port that this process has just closed can stay in
+// use for a moment: a child process that another test is starting holds copies of all open sockets until its program is
+// executed.
 func bind(listen func() error) error {
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		err := listen()
@@ -177,23 +180,24 @@ func bind(listen func() error) error {
 	}
 }
 
-// FreePort lies below the ranges from which systems take ports for outgoing connections: while a server is down, nobody
-// is given its port by chance, and no client that dials it again and again connects to itself. Until the test ends it holds the UDP
-// port of the same number, by which other tests, in this process or another, know that it is taken.
+// FreePort returns a free TCP port below the ranges from which systems take ports for outgoing connections. So while a server
+// is down, no other connection gets its port by chance, and no client that keeps dialing it connects to itself. FreePort
+// reserves the port until the test ends by holding the UDP port of the same number, which other tests check, also in other
+// processes.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
 	for range 1000 {
 		port := 20_000 + rand.IntN(12_000)
-		mine, err := net.ListenPacket("udp", loopback(port))
+		reserved, err := net.ListenPacket("udp", loopback(port))
 		if err != nil {
 			continue
 		}
 		if l, err := net.Listen("tcp", loopback(port)); err == nil {
 			l.Close()
-			tb.Cleanup(func() { mine.Close() })
+			tb.Cleanup(func() { reserved.Close() })
 			return port
 		}
-		mine.Close()
+		reserved.Close()
 	}
 	tb.Fatal("no free port between 20000 and 32000")
 	return 0
