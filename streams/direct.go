@@ -46,7 +46,9 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 		}
 	}()
 	defer s.pace.turn()()
+	share := min(batch, coldBatch) // less where what comes of many subjects is held at once
 	batch, bytes := s.pace.limits(batch)
+	bytes = max(paceLeast, bytes*share/coldBatch)
 	get, err := s.directGet(map[string]any{"seq": after + 1, "next_by_subj": subject, "batch": batch, "max_bytes": bytes}, batch)
 	if err != nil {
 		return nil, false, err

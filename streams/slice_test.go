@@ -87,3 +87,25 @@ func TestSubjectsWithUnreadableHeadersAreNotEmpty(t *testing.T) {
 		t.Errorf("two in a row: %v", last)
 	}
 }
+
+// A reader of many subjects asks for fewer messages of each, and for as many bytes less, since all of that is held.
+func TestAReadOfFewMessagesHoldsFewBytes(t *testing.T) {
+	t.Parallel()
+	stream, err := Open(t.Context(), streamstest.Run(t).Connect(t), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = 20
+	for range all {
+		if _, err := stream.Publisher().User(t.Context(), "alice", Notification{Data: make([]byte, 100<<10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for batch, want := range map[int]int{coldBatch: all, coldBatch / 10: 4} {
+		stream.pace.bytes.Store(paceMost)
+		msgs, more, err := stream.readAfter(t.Context(), UserPrefix+"alice", 0, batch)
+		if err != nil || more != (len(msgs) < all) || len(msgs) > want+1 || len(msgs) < min(want, all) {
+			t.Errorf("asked for %d: %d messages of 100 KiB, more is %t, %v; want %d", batch, len(msgs), more, err, want)
+		}
+	}
+}
