@@ -127,6 +127,7 @@ func TestAGapIsToldUntilItWasHeard(t *testing.T) {
 	last := second
 	for range 30 {
 		last = n.to(t, "zoe", strings.Repeat("x", 1000))
+		n.reads(t, last)
 	}
 	oldest, _, err := n.oldest(t, "zoe")
 	if err != nil || oldest <= second+1 {
@@ -179,6 +180,7 @@ func TestGapWhereTheUsersSubjectRanOverItsLimit(t *testing.T) {
 	for range 5 {
 		seqs = append(seqs, n.to(t, "alice", "x"))
 	}
+	n.reads(t, seqs[4])
 	p, _ = n.enter(t, wire.Auth{Token: "alice"})
 	gap := expect[wire.Gap](p) // at the limit, one before could have gone
 	if gap.Reason != wire.GapLimit || gap.Next != seqs[0] {
