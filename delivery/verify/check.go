@@ -7,96 +7,96 @@ import (
 	"strings"
 )
 
-// violation is something that does not hold, with its proof.
+// violation is a broken guarantee, with the observations that prove it.
 type violation struct {
-	what string // such as "lost"
+	kind string // such as "lost"
 	text string
 }
 
-// printed is how many violations the error of Check holds.
-const printed = 20
+// maxPrinted is the maximum number of violations in the error of Check.
+const maxPrinted = 20
 
-// Check is nil, or all that does not hold, each with what proves it. It is for the end, when Missing has become nil; it includes
-// Missing.
+// Check returns an error with all violations and their proofs, or nil. Call it at the end, after Missing has returned nil;
+// Check includes what Missing checks. These are the kinds of violations:
 //
-//	lost     what was acknowledged did not come, and no gap says so; or a position moved past what nobody has read
-//	foreign  a client got what was not for it, or what nobody published
-//	order    a seq that does not increase, or is another than the publisher was told; an older notification behind a newer one
-//	twice    the same notification once more, though the client dropped what it had by its seq
-//	live     live or ping say that nothing is outstanding while something is
-//	protocol a frame that must not come, or not there
+//	lost      an acknowledged notification was not delivered and no gap covers it, or a position moved past unread notifications
+//	foreign   a client received a notification that was not for it, or that was not published
+//	order     a seq does not increase or differs from the publisher's receipt, or an older notification follows a newer one
+//	duplicate a notification was delivered again with a new seq, so that the client could not drop it
+//	live      a live or ping frame reported a seq while an earlier notification was outstanding
+//	protocol  a frame that the protocol does not allow, or not at that point
 func (l *Log) Check() error {
 	j := l.judge()
-	j.arrange()
+	j.index()
 	var all []violation
 	all = append(all, j.epochViolations()...)
-	readers := map[cursorID]*readers{}
+	reads := map[positionID]*readHistory{}
 	for _, c := range j.clients {
 		all = append(all, j.check(c)...)
-		all = append(all, j.starts(c, readers)...)
+		all = append(all, j.checkStarts(c, reads)...)
 	}
 	if len(all) == 0 {
 		return nil
 	}
 	counts := map[string]int{}
 	for _, v := range all {
-		counts[v.what]++
+		counts[v.kind]++
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d violations", len(all))
-	for _, what := range []string{"lost", "foreign", "order", "twice", "live", "protocol"} {
-		if counts[what] > 0 {
-			fmt.Fprintf(&b, ", %d %s", counts[what], what)
+	for _, kind := range []string{"lost", "foreign", "order", "duplicate", "live", "protocol"} {
+		if counts[kind] > 0 {
+			fmt.Fprintf(&b, ", %d %s", counts[kind], kind)
 		}
 	}
-	for _, v := range all[:min(len(all), printed)] {
-		fmt.Fprintf(&b, "\n%s: %s", v.what, v.text)
+	for _, v := range all[:min(len(all), maxPrinted)] {
+		fmt.Fprintf(&b, "\n%s: %s", v.kind, v.text)
 	}
-	if len(all) > printed {
-		fmt.Fprintf(&b, "\nand %d more", len(all)-printed)
+	if len(all) > maxPrinted {
+		fmt.Fprintf(&b, "\nand %d more", len(all)-maxPrinted)
 	}
 	return errors.New(b.String())
 }
 
-// check goes through the client's frames.
+// check returns all violations found in the client's frames.
 func (j *judge) check(c *Client) (all []violation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all = slices.Clone(c.faults)
-	f := j.life(c)
+	f := j.history(c)
 	if f == nil {
-		return append(all, violation{"lost", "client " + c.cfg.Name + " was never admitted"})
+		return append(all, violation{"lost", "client " + c.cfg.Name + " never received ready"})
 	}
-	add := func(what string, conn *connection, format string, v ...any) {
-		all = append(all, violation{what, fmt.Sprintf("client %s, %s: ", c.cfg.Name, conn) + fmt.Sprintf(format, v...)})
+	add := func(kind string, conn *connection, format string, v ...any) {
+		all = append(all, violation{kind, fmt.Sprintf("client %s, %s: ", c.cfg.Name, conn) + fmt.Sprintf(format, v...)})
 	}
 	for _, conn := range c.conns {
 		conn.checkProtocol(c, add)
 	}
 	seen := j.checkOrder(c, add)
 	all = append(all, f.checkLost(seen)...)
-	for k := range f.stays {
+	for k := range f.perEpoch {
 		f.checkLive(k, seen, add)
 	}
 	return all
 }
 
-// fault notes what a frame alone shows.
-func (c *Client) fault(what, text string, conn *connection) {
+// addFault records a violation that a single frame proves.
+func (c *Client) addFault(kind, text string, conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.faults = append(c.faults, violation{what, fmt.Sprintf("client %s, %s: %s", c.cfg.Name, conn, text)})
+	c.faults = append(c.faults, violation{kind, fmt.Sprintf("client %s, %s: %s", c.cfg.Name, conn, text)})
 }
 
-// addFunc notes a violation that frames of a connection prove.
-type addFunc func(what string, conn *connection, format string, v ...any)
+// addFunc records a violation that frames of a connection prove.
+type addFunc func(kind string, conn *connection, format string, v ...any)
 
-// epochViolations: a new epoch needs a replacement.
+// epochViolations returns a violation for each new epoch without a replacement of the stream.
 func (j *judge) epochViolations() (all []violation) {
 	for k := 1; k < len(j.epochs); k++ {
 		before, now := j.epochs[k-1], j.epochs[k]
 		if !slices.ContainsFunc(j.replaced, func(at moment) bool { return at > before.from && at < now.from }) {
-			all = append(all, violation{"protocol", fmt.Sprintf("epoch %s (seen at %s) became %s (at %s), and the stream was not replaced",
+			all = append(all, violation{"protocol", fmt.Sprintf("epoch %s (first seen at %s) changed to %s (at %s), but the stream was not replaced",
 				before.name, before.from, now.name, now.from)})
 		}
 	}

@@ -15,37 +15,37 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// Client is a user's client that records all it is sent. Make it with NewClient; Run connects.
+// Client is a WebSocket client of one user that records every frame it receives. Create it with NewClient; Run connects it.
 type Client struct {
 	log *Log
 	cfg ClientConfig
 
-	next int // URL; owned by Run
+	next int // index of the next URL; used by Run only
 
 	mu      sync.Mutex
 	conns   []*connection
-	seen    bits                  // of Log.published
-	faults  []violation           // what a frame alone shows
-	repeats int                   // msg frames that it dropped
+	seen    bits                  // indices of Log.published
+	faults  []violation           // proven by single frames
+	repeats int                   // msg frames that it dropped, because their seq is not past the position
 	epoch   string                // of the position
 	last    uint64                // the position: the largest seq of msg, live and ping
-	acked   [2]uint64             // the largest seq that it acknowledged, and that it was told others had
-	gone    bool                  // by Leave
-	socket  *websocket.Conn       // open
-	live    bool                  // on it
-	pongs   map[string]chan error // that Flush waits for
+	acked   [2]uint64             // the largest seq that it acknowledged, and the largest of an acked frame
+	left    bool                  // Leave was called
+	socket  *websocket.Conn       // nil while not connected
+	live    bool                  // socket has received live
+	pongs   map[string]chan error // pending calls of Flush, by ping id
 	resumed chan struct{}         // not nil: paused until it is closed
-	settled int                   // of Log.acks, for Missing: so many are no concern any more
+	settled int                   // number of Log.acks, from the first, that Missing need not examine again
 }
 
-// NewClient returns a client that is not yet connected.
+// NewClient returns a client that is not connected yet.
 func NewClient(l *Log, cfg ClientConfig) *Client {
 	return &Client{log: l, cfg: cfg.withDefaults(), pongs: map[string]chan error{}}
 }
 
-// Run connects, authenticates, records and acknowledges, and comes again whenever it is cut off, until ctx is done. A close code
-// or an HTTP status that tells it to stop is an error. Run may be called again after it has returned: the client comes back
-// with its position.
+// Run connects, authenticates, records and acknowledges until ctx is done. It reconnects whenever the connection ends, but
+// returns an error for a close code or an HTTP status after which clients must not retry. Run may be called again after it
+// has returned; the client then resumes at its position.
 func (c *Client) Run(ctx context.Context) error {
 	c.log.join(c)
 	for ctx.Err() == nil {
@@ -61,7 +61,7 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
-// join makes the log ask what the client must have.
+// join adds the client to those that Missing and Check examine.
 func (l *Log) join(c *Client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,23 +69,23 @@ func (l *Log) join(c *Client) {
 		return
 	}
 	l.clients = append(l.clients, c)
-	cur := l.cursorOf(c)
-	cur.clients = append(cur.clients, c)
+	pos := l.positionOf(c)
+	pos.clients = append(pos.clients, c)
 }
 
-// cursorOf is called with mu held.
-func (l *Log) cursorOf(c *Client) *cursor {
-	id := cursorID{c.cfg.User, c.cfg.Device}
-	if l.cursors[id] == nil {
-		if l.cursors == nil {
-			l.cursors = map[cursorID]*cursor{}
+// positionOf returns the stored position that the client uses. mu must be held.
+func (l *Log) positionOf(c *Client) *storedPosition {
+	id := positionID{c.cfg.User, c.cfg.Device}
+	if l.positions[id] == nil {
+		if l.positions == nil {
+			l.positions = map[positionID]*storedPosition{}
 		}
-		l.cursors[id] = &cursor{in: map[int]*cursorBegin{}}
+		l.positions[id] = &storedPosition{start: map[int]*topicStart{}}
 	}
-	return l.cursors[id]
+	return l.positions[id]
 }
 
-// Drop resets the connection, as a network does.
+// Drop resets the connection, as a failing network would.
 func (c *Client) Drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,16 +98,16 @@ func (c *Client) Drop() {
 	_ = c.socket.Close()
 }
 
-// Flush waits until the gateway has read what the client sent until now, acknowledgements too. It fails where the client is not
-// connected, or is cut off meanwhile.
+// Flush waits until the gateway has read everything that the client has sent, including acknowledgements. It returns an
+// error if the client is not connected or loses its connection.
 func (c *Client) Flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
 	id := strconv.FormatUint(rand.Uint64(), 36)
-	read := make(chan error, 1)
+	done := make(chan error, 1)
 	c.mu.Lock()
 	socket := c.socket
-	c.pongs[id] = read
+	c.pongs[id] = done
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -117,28 +117,29 @@ func (c *Client) Flush(ctx context.Context) error {
 	if socket == nil {
 		return fmt.Errorf("client %s is not connected", c.cfg.Name)
 	}
-	if err := socket.WriteControl(websocket.PingMessage, []byte(id), time.Now().Add(patience)); err != nil {
+	if err := socket.WriteControl(websocket.PingMessage, []byte(id), time.Now().Add(ioTimeout)); err != nil {
 		return fmt.Errorf("client %s: %w", c.cfg.Name, err)
 	}
 	select {
-	case err := <-read:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("client %s: the gateway does not answer: %w", c.cfg.Name, ctx.Err())
+		return fmt.Errorf("client %s: no pong from the gateway: %w", c.cfg.Name, ctx.Err())
 	}
 }
 
-// pong ends the wait of a Flush.
+// pong completes the call of Flush that sent the ping with this id.
 func (c *Client) pong(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if read, waiting := c.pongs[id]; waiting {
-		read <- nil
+	if done, waiting := c.pongs[id]; waiting {
+		done <- nil
 		delete(c.pongs, id)
 	}
 }
 
-// Pause stops reading, at most one frame later. The connection stays open for as long as the gateway bears it.
+// Pause makes the client stop reading, after at most one more frame. The connection stays open until the gateway closes
+// it.
 func (c *Client) Pause() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +148,7 @@ func (c *Client) Pause() {
 	}
 }
 
-// Resume reads again.
+// Resume ends Pause.
 func (c *Client) Resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,21 +158,21 @@ func (c *Client) Resume() {
 	}
 }
 
-// Leave says that the client does not come back: it need not have more than what lies before its position.
+// Leave declares that the client will not reconnect, so that it need not receive anything past its position.
 func (c *Client) Leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gone = true
+	c.left = true
 }
 
-// Live says whether it is connected, and live has come.
+// Live reports whether the client is connected and has received a live frame.
 func (c *Client) Live() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.live
 }
 
-// Live is nil once all the clients are live, else an error that counts those that are not. It is for waiting.
+// Live returns nil if all clients are live, and otherwise an error with the number of those that are not.
 func Live(clients ...*Client) error {
 	waiting := 0
 	for _, c := range clients {
@@ -185,22 +186,23 @@ func Live(clients ...*Client) error {
 	return nil
 }
 
-// Position is how far it has everything.
+// Position returns the client's position: it has received everything up to seq.
 func (c *Client) Position() (epoch string, seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.epoch, c.last
 }
 
-// Acknowledged is the largest seq that it acknowledged in the epoch of its position, and that it was told others had.
+// Acknowledged returns the largest seq that the client itself acknowledged in the epoch of its position, and the largest
+// one that an acked frame reported for others.
 func (c *Client) Acknowledged() (itself, others uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.acked[0], c.acked[1]
 }
 
-// reading waits while the client is paused.
-func (c *Client) reading(ctx context.Context) {
+// waitWhilePaused waits until the client is not paused or ctx is done.
+func (c *Client) waitWhilePaused(ctx context.Context) {
 	c.mu.Lock()
 	resumed := c.resumed
 	c.mu.Unlock()
@@ -212,8 +214,8 @@ func (c *Client) reading(ctx context.Context) {
 	}
 }
 
-// admit notes a ready frame: where the client is from now on.
-func (c *Client) admit(conn *connection, ready wire.Ready, at moment) {
+// recordReady records a ready frame, and sets the position if the frame starts at a different one.
+func (c *Client) recordReady(conn *connection, ready wire.Ready, at moment) {
 	l := c.log
 	l.mu.Lock()
 	known := slices.IndexFunc(l.epochs, func(e epoch) bool { return e.name == ready.Epoch })
@@ -221,12 +223,12 @@ func (c *Client) admit(conn *connection, ready wire.Ready, at moment) {
 		known = len(l.epochs)
 		l.epochs = append(l.epochs, epoch{ready.Epoch, at})
 	}
-	cur := l.cursorOf(c)
-	switch begin := cur.in[known]; {
-	case begin == nil:
-		cur.in[known] = &cursorBegin{ready: at, whole: conn.auth.After != nil}
-	case conn.auth.After == nil && conn.authSent < begin.ready: // it may have been the first in the gateway's eyes
-		begin.whole = false
+	pos := l.positionOf(c)
+	switch start := pos.start[known]; {
+	case start == nil:
+		pos.start[known] = &topicStart{ready: at, whole: conn.auth.After != nil}
+	case conn.auth.After == nil && conn.authSent < start.ready: // the gateway may have seen this connection first
+		start.whole = false
 	}
 	l.mu.Unlock()
 
@@ -234,23 +236,24 @@ func (c *Client) admit(conn *connection, ready wire.Ready, at moment) {
 	defer c.mu.Unlock()
 	conn.ready, conn.admitted, conn.epoch = ready, at, known
 	conn.add(kindReady, at, ready.After, 0)
-	if c.epoch != ready.Epoch || conn.auth.After != nil && ready.After < c.last { // another stream, or an older copy of it
+	if c.epoch != ready.Epoch || conn.auth.After != nil && ready.After < c.last { // a new stream, or an older copy of it
 		c.epoch, c.last, c.acked = ready.Epoch, ready.After, [2]uint64{}
 	}
 }
 
-// enliven notes a live frame.
-func (c *Client) enliven(conn *connection, seq uint64) {
+// recordTopicStart uses a live frame to limit where the topics of the client's position start.
+func (c *Client) recordTopicStart(conn *connection, seq uint64) {
 	l := c.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if begin := l.cursorOf(c).in[conn.epoch]; begin != nil && conn.authSent > begin.ready && (!begin.known || seq < begin.live) {
-		begin.live, begin.known = seq, true
+	start := l.positionOf(c).start[conn.epoch]
+	if start != nil && conn.authSent > start.ready && (!start.known || seq < start.live) {
+		start.live, start.known = seq, true
 	}
 }
 
-// acknowledges says whether to acknowledge a message.
-func (c *Client) acknowledges() bool {
+// shouldAck reports whether to acknowledge the next message.
+func (c *Client) shouldAck() bool {
 	switch c.cfg.Ack {
 	case AckEach:
 		return true
@@ -260,7 +263,7 @@ func (c *Client) acknowledges() bool {
 	return false
 }
 
-// bits are a set of small numbers.
+// bits is a set of small non-negative numbers.
 type bits []uint64
 
 func (b *bits) set(i int32) {

@@ -7,31 +7,31 @@ import (
 	"time"
 )
 
-// ClientConfig says who a Client is. Zero fields mean the default where one is given.
+// ClientConfig configures a Client. User and URLs are required.
 type ClientConfig struct {
-	Name   string   // in what Check says: the user
-	User   string   // whom the token admits
-	Topics []string // that the token grants
+	Name   string   // name in violations; default: User
+	User   string   // the user of the token
+	Topics []string // topics that the token grants
 	Device string
-	Token  string   // the user's name
-	URLs   []string // such as ws://127.0.0.1:8080, tried in turn
+	Token  string   // default: User
+	URLs   []string // gateways such as ws://127.0.0.1:8080, used in turn
 
-	// Forget makes it a client that keeps no position: it never says where it was, and starts at its cursor.
+	// Forget makes a client that does not send its position. It always starts at the stored position of the user or device.
 	Forget  bool
 	Ack     AckPolicy
-	Backoff time.Duration // between connects, at most: 50 ms
+	Backoff time.Duration // maximum wait before a reconnect; default 50 ms
 
-	// Dial makes the connections, such as through a proxy.
+	// Dial opens the connections, for example through a proxy; default: a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// AckPolicy says which messages a Client acknowledges.
+// AckPolicy sets which messages a Client acknowledges.
 type AckPolicy int
 
 const (
-	AckEach      AckPolicy = iota // as it comes
-	AckSometimes                  // one in four, by chance
-	AckNever
+	AckEach      AckPolicy = iota // each message as it arrives
+	AckSometimes                  // a random quarter of the messages
+	AckNever                      // none
 )
 
 func (cfg ClientConfig) withDefaults() ClientConfig {

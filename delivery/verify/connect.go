@@ -17,16 +17,17 @@ import (
 )
 
 const (
-	patience = time.Minute // for a handshake, an answer, a write: thousands of clients may come at once
-	silence  = time.Minute // past the ping interval: then the gateway is taken for dead
+	ioTimeout = time.Minute // for a handshake, a reply or a write; long, because thousands of clients may connect at once
+	pingGrace = time.Minute // without a frame for the ping interval plus this time, the connection counts as dead
 )
 
-// connect makes one connection and reads it to its end. It returns how long to wait before the next; an error is final.
+// connect opens one connection and reads it until it ends. It returns how long to wait before the next connection. After an
+// error, the client must not reconnect.
 func (c *Client) connect(ctx context.Context) (wait time.Duration, err error) {
 	url := c.cfg.URLs[c.next%len(c.cfg.URLs)]
 	c.next++
 	dialer := websocket.Dialer{
-		NetDialContext: c.dial, HandshakeTimeout: patience, Subprotocols: []string{wire.Subprotocol},
+		NetDialContext: c.dial, HandshakeTimeout: ioTimeout, Subprotocols: []string{wire.Subprotocol},
 		ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10,
 	}
 	ws, response, err := dialer.DialContext(ctx, url+wire.Path, nil)
@@ -51,17 +52,17 @@ func (c *Client) connect(ctx context.Context) (wait time.Duration, err error) {
 }
 
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
 	return c.cfg.Dial(ctx, network, address)
 }
 
 // read handles frames until the connection ends.
 func (c *Client) read(ctx context.Context, ws *websocket.Conn, conn *connection) error {
-	within := patience
+	readTimeout := ioTimeout
 	for {
-		c.reading(ctx)
-		_ = ws.SetReadDeadline(time.Now().Add(within))
+		c.waitWhilePaused(ctx)
+		_ = ws.SetReadDeadline(time.Now().Add(readTimeout))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -72,7 +73,7 @@ func (c *Client) read(ctx context.Context, ws *websocket.Conn, conn *connection)
 		at := c.log.now()
 		f, err := wire.Decode(data)
 		if err != nil {
-			c.fault("protocol", fmt.Sprintf("at %s %s is no frame: %v", at, shorten(data), err), conn)
+			c.addFault("protocol", fmt.Sprintf("at %s, invalid frame %s: %v", at, shorten(data), err), conn)
 			return err
 		}
 		var answer wire.Frame
@@ -80,8 +81,8 @@ func (c *Client) read(ctx context.Context, ws *websocket.Conn, conn *connection)
 		case wire.Hello:
 			answer = c.hello(conn, at)
 		case wire.Ready:
-			within = time.Duration(f.Ping)*time.Millisecond + silence
-			c.admit(conn, f, at)
+			readTimeout = time.Duration(f.Ping)*time.Millisecond + pingGrace
+			c.recordReady(conn, f, at)
 		case wire.Gap:
 			c.mu.Lock()
 			conn.gaps = append(conn.gaps, gap{f, at, len(conn.frames)})
@@ -90,10 +91,10 @@ func (c *Client) read(ctx context.Context, ws *websocket.Conn, conn *connection)
 		case wire.Msg:
 			answer = c.message(conn, f, at)
 		case wire.Live:
-			c.reach(conn, kindLive, f.Seq, at)
-			c.enliven(conn, f.Seq)
+			c.advance(conn, kindLive, f.Seq, at)
+			c.recordTopicStart(conn, f.Seq)
 		case wire.Ping:
-			c.reach(conn, kindPing, f.Seq, at)
+			c.advance(conn, kindPing, f.Seq, at)
 			answer = wire.Pong{}
 		case wire.Acked:
 			c.mu.Lock()
@@ -113,14 +114,14 @@ func (c *Client) read(ctx context.Context, ws *websocket.Conn, conn *connection)
 		if answer == nil {
 			continue
 		}
-		_ = ws.SetWriteDeadline(time.Now().Add(patience))
+		_ = ws.SetWriteDeadline(time.Now().Add(ioTimeout))
 		if err := ws.WriteMessage(websocket.TextMessage, wire.Append(nil, answer)); err != nil {
-			continue // what the gateway said before it went is still to be read
+			continue // read what the gateway sent before it closed the connection
 		}
 	}
 }
 
-// hello says who the client is, and where, if it knows.
+// hello records a hello frame and returns the auth frame, with the client's position if it has one.
 func (c *Client) hello(conn *connection, at moment) wire.Frame {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,21 +136,21 @@ func (c *Client) hello(conn *connection, at moment) wire.Frame {
 	return first
 }
 
-// message records a msg frame, whatever it is, and returns an ack if there is to be one.
+// message records a msg frame, also an invalid one, and returns an ack frame or nil.
 func (c *Client) message(conn *connection, m wire.Msg, at moment) wire.Frame {
 	var p payload
 	if err := json.Unmarshal(m.Data, &p); err != nil {
-		c.fault("foreign", fmt.Sprintf("at %s seq %d holds what nobody published: %s", at, m.Seq, shorten(m.Data)), conn)
+		c.addFault("foreign", fmt.Sprintf("at %s, seq %d has data that was not published: %s", at, m.Seq, shorten(m.Data)), conn)
 	}
-	i, what, known := c.log.find(p.ID)
+	i, pub, known := c.log.find(p.ID)
 	switch {
 	case !known:
-		c.fault("foreign", fmt.Sprintf("at %s seq %d is %q, which nobody published", at, m.Seq, p.ID), conn)
+		c.addFault("foreign", fmt.Sprintf("at %s, seq %d is %q, which was not published", at, m.Seq, p.ID), conn)
 		i = -1
-	case m.ID != what.id || p.To != what.to.String() || p.N != what.n:
-		c.fault("foreign", fmt.Sprintf("at %s seq %d with id %q holds %+v, published was %s", at, m.Seq, m.ID, p, &what), conn)
-	case !c.meant(what.to) || what.to.topic && m.Topic != what.to.name || !what.to.topic && m.Topic != "":
-		c.fault("foreign", fmt.Sprintf("at %s seq %d (topic %q) is %s", at, m.Seq, m.Topic, &what), conn)
+	case m.ID != pub.id || p.To != pub.to.String() || p.N != pub.n:
+		c.addFault("foreign", fmt.Sprintf("at %s, seq %d with id %q has the data %+v, but %s was published", at, m.Seq, m.ID, p, &pub), conn)
+	case !c.mayReceive(pub.to) || pub.to.topic && m.Topic != pub.to.name || !pub.to.topic && m.Topic != "":
+		c.addFault("foreign", fmt.Sprintf("at %s, seq %d (topic %q) is %s", at, m.Seq, m.Topic, &pub), conn)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,7 +162,7 @@ func (c *Client) message(conn *connection, m wire.Msg, at moment) wire.Frame {
 		c.repeats++
 	}
 	c.last = max(c.last, m.Seq)
-	if !c.acknowledges() {
+	if !c.shouldAck() {
 		return nil
 	}
 	c.acked[0] = max(c.acked[0], m.Seq)
@@ -169,8 +170,8 @@ func (c *Client) message(conn *connection, m wire.Msg, at moment) wire.Frame {
 	return wire.Ack{Seq: m.Seq}
 }
 
-// reach records a live or ping frame, by which the position moves.
-func (c *Client) reach(conn *connection, k kind, seq uint64, at moment) {
+// advance records a live or ping frame, which moves the position.
+func (c *Client) advance(conn *connection, k kind, seq uint64, at moment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conn.add(k, at, seq, 0)
@@ -178,7 +179,7 @@ func (c *Client) reach(conn *connection, k kind, seq uint64, at moment) {
 	c.last = max(c.last, seq)
 }
 
-// end records how the connection ended, and says what to do next.
+// end records how the connection ended. It returns the wait before the next connection, or an error if there must be none.
 func (c *Client) end(ctx context.Context, ws *websocket.Conn, conn *connection, err error) (wait time.Duration, final error) {
 	code, reason := wire.CloseCode(websocket.CloseAbnormalClosure), err.Error()
 	if closed := (*websocket.CloseError)(nil); errors.As(err, &closed) {
@@ -194,8 +195,8 @@ func (c *Client) end(ctx context.Context, ws *websocket.Conn, conn *connection, 
 	conn.ended, conn.code, conn.reason, conn.ours = c.log.now(), code, reason, ours
 	wasLive := c.live
 	c.socket, c.live = nil, false
-	for id, read := range c.pongs {
-		read <- fmt.Errorf("client %s was cut off", c.cfg.Name)
+	for id, done := range c.pongs {
+		done <- fmt.Errorf("client %s lost its connection", c.cfg.Name)
 		delete(c.pongs, id)
 	}
 	switch {
@@ -211,8 +212,8 @@ func (c *Client) end(ctx context.Context, ws *websocket.Conn, conn *connection, 
 	return rand.N(c.cfg.Backoff), nil
 }
 
-// meant says whether the client may have what is published to the target.
-func (c *Client) meant(to target) bool {
+// mayReceive reports whether notifications to the target are for this client.
+func (c *Client) mayReceive(to target) bool {
 	if !to.topic {
 		return to.name == c.cfg.User
 	}

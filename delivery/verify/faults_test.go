@@ -8,39 +8,39 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// planted connects alice through a relay that plants the fault, after three notifications to her were stored, and publishes three
-// more and one to bob.
-func planted(t *testing.T, plant func() tamper) *town {
+// runWithFault stores three notifications to alice, connects her through a relay that inserts the fault, and then publishes
+// one to bob and three more to alice.
+func runWithFault(t *testing.T, fault func() tamper) *system {
 	t.Helper()
-	w := newTown(t)
+	w := newSystem(t)
 	p := w.publisher(t, "p")
-	to(t, p, "alice", "alice", "alice")
-	c, _ := w.start(t, verify.ClientConfig{User: "alice", URLs: []string{relay(t, w.url, plant)}})
+	publishTo(t, p, "alice", "alice", "alice")
+	c, _ := w.start(t, verify.ClientConfig{User: "alice", URLs: []string{relay(t, w.url, fault)}})
 	live(t, c)
-	to(t, p, "bob", "alice", "alice", "alice")
+	publishTo(t, p, "bob", "alice", "alice", "alice")
 	return w
 }
 
-func TestNothingIsFoundWhereNothingIsWrong(t *testing.T) {
-	w := planted(t, onMsg(func(m wire.Msg) []wire.Frame { return []wire.Frame{m} }))
+func TestNoViolationWithoutFault(t *testing.T) {
+	w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame { return []wire.Frame{m} }))
 	w.passes(t)
 	if s := w.log.Stats(); s.Attempted != 7 || s.Acknowledged != 7 || s.Messages != 6 || s.Live != 1 || s.Connections != 1 {
 		t.Errorf("%+v", s)
 	}
 }
 
-func TestALostMessageIsFound(t *testing.T) {
+func TestLostMessageIsFound(t *testing.T) {
 	for name, lost := range map[string]string{"replayed": "p-2", "live": "p-6"} {
 		t.Run(name, func(t *testing.T) {
-			w := planted(t, onMsg(func(m wire.Msg) []wire.Frame {
+			w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame {
 				if m.ID == lost {
 					return nil
 				}
 				return []wire.Frame{m}
 			}))
-			w.finds(t, "lost", "client alice lacks "+lost)
+			w.finds(t, "lost", "client alice did not receive "+lost)
 			if w.log.Missing() == nil {
-				t.Error("nothing is missing")
+				t.Error("Missing found nothing")
 			}
 			w.log.Removed(lost)
 			w.passes(t)
@@ -48,8 +48,8 @@ func TestALostMessageIsFound(t *testing.T) {
 	}
 }
 
-// A gap straight after ready says that what lies between may be gone.
-func TestALossMustBeCoveredByAGap(t *testing.T) {
+// TestLossMustBeCoveredByGap drops two messages and inserts a gap right after ready.
+func TestLossMustBeCoveredByGap(t *testing.T) {
 	withGap := func(next uint64) func() tamper {
 		return func() tamper {
 			return func(f wire.Frame) []wire.Frame {
@@ -65,18 +65,18 @@ func TestALossMustBeCoveredByAGap(t *testing.T) {
 			}
 		}
 	}
-	t.Run("which covers it", func(t *testing.T) { planted(t, withGap(4)).passes(t) })
-	t.Run("of what followed by then", func(t *testing.T) { planted(t, withGap(0)).passes(t) })
-	t.Run("which ends before it", func(t *testing.T) {
-		w := planted(t, withGap(3))
-		w.finds(t, "lost", "client alice lacks p-3")
+	t.Run("gap covers the loss", func(t *testing.T) { runWithFault(t, withGap(4)).passes(t) })
+	t.Run("gap without end", func(t *testing.T) { runWithFault(t, withGap(0)).passes(t) })
+	t.Run("gap ends too early", func(t *testing.T) {
+		w := runWithFault(t, withGap(3))
+		w.finds(t, "lost", "client alice did not receive p-3")
 		w.finds(t, "live", "while p-3 to user:alice")
 	})
 }
 
-func TestAMessageOfAnotherUserIsFound(t *testing.T) {
-	t.Run("as it was published", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame {
+func TestForeignMessageIsFound(t *testing.T) {
+	t.Run("of another user", func(t *testing.T) {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame {
 			if m.ID == "p-5" {
 				return []wire.Frame{with(m, "p-4", "bob", 4)}
 			}
@@ -84,28 +84,28 @@ func TestAMessageOfAnotherUserIsFound(t *testing.T) {
 		}))
 		w.finds(t, "foreign", "is p-4 to user:bob")
 	})
-	t.Run("changed so that it looks like hers", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame {
+	t.Run("of another user, with the data changed", func(t *testing.T) {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame {
 			if m.ID == "p-5" {
 				return []wire.Frame{with(m, "p-4", "alice", 4)}
 			}
 			return []wire.Frame{m}
 		}))
-		w.finds(t, "foreign", "published was p-4 to user:bob")
+		w.finds(t, "foreign", "p-4 to user:bob")
 	})
-	t.Run("that nobody published", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame { return []wire.Frame{m, with(m, "q-1", "alice", 1)} }))
-		w.finds(t, "foreign", `"q-1", which nobody published`)
+	t.Run("not published", func(t *testing.T) {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame { return []wire.Frame{m, with(m, "q-1", "alice", 1)} }))
+		w.finds(t, "foreign", `"q-1", which was not published`)
 	})
-	t.Run("as a topic's", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame { m.Topic = "all"; return []wire.Frame{m} }))
+	t.Run("as a topic message", func(t *testing.T) {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame { m.Topic = "all"; return []wire.Frame{m} }))
 		w.finds(t, "foreign", `(topic "all") is p-1 to user:alice`)
 	})
 }
 
-func TestARepeatIsFound(t *testing.T) {
-	t.Run("that the client cannot drop by its seq", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame {
+func TestDuplicateIsFound(t *testing.T) {
+	t.Run("with a new seq", func(t *testing.T) {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame {
 			if m.ID == "p-7" {
 				again := m
 				again.Seq++
@@ -113,16 +113,16 @@ func TestARepeatIsFound(t *testing.T) {
 			}
 			return []wire.Frame{m}
 		}))
-		w.finds(t, "twice", "p-7 to user:alice")
+		w.finds(t, "duplicate", "p-7 to user:alice")
 		w.finds(t, "order", "p-7 to user:alice")
 	})
-	t.Run("within a connection", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame { return []wire.Frame{m, m} }))
-		w.finds(t, "order", "came behind")
+	t.Run("with the same seq in one connection", func(t *testing.T) {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame { return []wire.Frame{m, m} }))
+		w.finds(t, "order", "came after")
 	})
 }
 
-func TestAReorderIsFound(t *testing.T) {
+func TestWrongOrderIsFound(t *testing.T) {
 	swapped := func(keepSeqs bool) func() tamper {
 		return func() tamper {
 			var held *wire.Msg
@@ -143,17 +143,17 @@ func TestAReorderIsFound(t *testing.T) {
 			})()
 		}
 	}
-	t.Run("with its seqs", func(t *testing.T) { planted(t, swapped(false)).finds(t, "order", "came behind") })
-	t.Run("under other seqs", func(t *testing.T) {
-		w := planted(t, swapped(true))
+	t.Run("with their seqs", func(t *testing.T) { runWithFault(t, swapped(false)).finds(t, "order", "came after") })
+	t.Run("with exchanged seqs", func(t *testing.T) {
+		w := runWithFault(t, swapped(true))
 		w.finds(t, "order", "with seq 6")
-		w.finds(t, "order", "behind the publisher's number 6")
+		w.finds(t, "order", "after the publisher's number 6")
 	})
 }
 
-func TestADishonestLiveIsFound(t *testing.T) {
+func TestWrongLiveIsFound(t *testing.T) {
 	t.Run("too early", func(t *testing.T) {
-		w := planted(t, func() tamper {
+		w := runWithFault(t, func() tamper {
 			var held []wire.Frame
 			return func(f wire.Frame) []wire.Frame {
 				switch f := f.(type) {
@@ -171,7 +171,7 @@ func TestADishonestLiveIsFound(t *testing.T) {
 		w.finds(t, "live", "live is 3")
 	})
 	t.Run("too low", func(t *testing.T) {
-		w := planted(t, func() tamper {
+		w := runWithFault(t, func() tamper {
 			return func(f wire.Frame) []wire.Frame {
 				if l, ok := f.(wire.Live); ok {
 					return []wire.Frame{wire.Live{Seq: l.Seq - 1}}
@@ -179,10 +179,10 @@ func TestADishonestLiveIsFound(t *testing.T) {
 				return []wire.Frame{f}
 			}
 		})
-		w.finds(t, "live", "and 3 was acknowledged before auth")
+		w.finds(t, "live", "but 3 was acknowledged before auth")
 	})
 	t.Run("twice", func(t *testing.T) {
-		w := planted(t, func() tamper {
+		w := runWithFault(t, func() tamper {
 			return func(f wire.Frame) []wire.Frame {
 				if _, ok := f.(wire.Live); ok {
 					return []wire.Frame{f, f}
@@ -192,8 +192,8 @@ func TestADishonestLiveIsFound(t *testing.T) {
 		})
 		w.finds(t, "live", "a second live")
 	})
-	t.Run("a ping", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame {
+	t.Run("wrong ping", func(t *testing.T) {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame {
 			if m.ID == "p-7" {
 				return nil
 			}
@@ -203,9 +203,9 @@ func TestADishonestLiveIsFound(t *testing.T) {
 	})
 }
 
-func TestAFrameOutOfPlaceIsFound(t *testing.T) {
+func TestMisplacedFrameIsFound(t *testing.T) {
 	t.Run("after goaway", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame {
 			if m.ID == "p-7" {
 				return []wire.Frame{m, wire.Goaway{Code: wire.CloseDraining}, wire.Ping{}}
 			}
@@ -214,25 +214,25 @@ func TestAFrameOutOfPlaceIsFound(t *testing.T) {
 		w.finds(t, "protocol", "came after goaway")
 	})
 	t.Run("a late gap", func(t *testing.T) {
-		w := planted(t, onMsg(func(m wire.Msg) []wire.Frame {
+		w := runWithFault(t, onMsg(func(m wire.Msg) []wire.Frame {
 			return []wire.Frame{m, wire.Gap{After: m.Seq, Reason: wire.GapExpired}}
 		}))
 		w.finds(t, "protocol", "came too late")
 	})
-	// What is missing at the start is reported once, before the first message.
+	// A gap at the start is allowed once, before the first message.
 	for name, c := range map[string]struct {
 		gaps []wire.Frame
-		want string // empty: nothing is wrong
+		want string // empty: no violation
 	}{
 		"a gap":                {[]wire.Frame{wire.Gap{Next: 1, Reason: wire.GapExpired}}, ""},
-		"a gap behind a ping":  {[]wire.Frame{wire.Ping{}, wire.Gap{Next: 2, Reason: wire.GapLimit}}, ""},
-		"a gap from elsewhere": {[]wire.Frame{wire.Gap{After: 1, Next: 2, Reason: wire.GapExpired}}, "not where the connection does"},
-		"a gap too many": {
-			[]wire.Frame{wire.Gap{Next: 1, Reason: wire.GapExpired}, wire.Gap{Next: 2, Reason: wire.GapExpired}}, "came too late, or twice",
+		"a gap after a ping":   {[]wire.Frame{wire.Ping{}, wire.Gap{Next: 2, Reason: wire.GapLimit}}, ""},
+		"a gap at another seq": {[]wire.Frame{wire.Gap{After: 1, Next: 2, Reason: wire.GapExpired}}, "not where the connection starts"},
+		"two gaps": {
+			[]wire.Frame{wire.Gap{Next: 1, Reason: wire.GapExpired}, wire.Gap{Next: 2, Reason: wire.GapExpired}}, "came too late or twice",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := planted(t, func() tamper {
+			w := runWithFault(t, func() tamper {
 				return func(f wire.Frame) []wire.Frame {
 					if _, ok := f.(wire.Ready); ok {
 						return append([]wire.Frame{f}, c.gaps...)
@@ -248,7 +248,7 @@ func TestAFrameOutOfPlaceIsFound(t *testing.T) {
 		})
 	}
 	t.Run("before ready", func(t *testing.T) {
-		w := planted(t, func() tamper {
+		w := runWithFault(t, func() tamper {
 			return func(f wire.Frame) []wire.Frame {
 				if _, ok := f.(wire.Ready); ok {
 					return []wire.Frame{wire.Ping{}, f}
@@ -258,9 +258,9 @@ func TestAFrameOutOfPlaceIsFound(t *testing.T) {
 		})
 		w.finds(t, "protocol", "came before ready")
 	})
-	t.Run("another epoch", func(t *testing.T) {
+	t.Run("new epoch", func(t *testing.T) {
 		var connections atomic.Int32
-		w := newTown(t)
+		w := newSystem(t)
 		c, _ := w.start(t, verify.ClientConfig{User: "alice", URLs: []string{relay(t, w.url, func() tamper {
 			first := connections.Add(1) == 1
 			return func(f wire.Frame) []wire.Frame {
@@ -273,6 +273,6 @@ func TestAFrameOutOfPlaceIsFound(t *testing.T) {
 		})}})
 		live(t, c)
 		c.Drop()
-		w.finds(t, "protocol", "and the stream was not replaced")
+		w.finds(t, "protocol", "but the stream was not replaced")
 	})
 }

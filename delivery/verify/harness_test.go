@@ -20,17 +20,17 @@ import (
 
 func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks) }
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+// waitTimeout limits how long a test waits for an expected condition.
+const waitTimeout = 30 * time.Second
 
-// town is a NATS server, a gateway, a responder that takes the token as the user and grants the topic "all", and a Log.
-type town struct {
+// system is a NATS server, a gateway, a responder that uses the token as the user and grants the topic "all", and a Log.
+type system struct {
 	nc  *nats.Conn
 	url string // of the gateway
 	log *verify.Log
 }
 
-func newTown(t *testing.T) *town {
+func newSystem(t *testing.T) *system {
 	t.Helper()
 	server := streamstest.Run(t)
 	nc := streamstest.Connect(t, server.URL())
@@ -46,35 +46,35 @@ func newTown(t *testing.T) *town {
 		Ping: 200 * time.Millisecond, Drain: time.Second,
 	})
 	responder := auth.NewResponder(nc, auth.TokenIsUser("all"), auth.ResponderConfig{})
-	life, end := context.WithCancel(context.Background())
-	parts, life := errgroup.WithContext(life)
+	ctx, cancel := context.WithCancel(context.Background())
+	parts, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{tail.Run, cursors.Run, gateway.Run, responder.Run} {
-		parts.Go(func() error { return part(life) })
+		parts.Go(func() error { return part(ctx) })
 	}
 	for what, ready := range map[string]<-chan struct{}{"Tail": tail.Ready(), "gateway": gateway.Ready(), "responder": responder.Ready()} {
 		select {
 		case <-ready:
-		case <-time.After(patience):
-			t.Fatalf("the %s does not get ready", what)
+		case <-time.After(waitTimeout):
+			t.Fatalf("the %s did not become ready", what)
 		}
 	}
 	front := httptest.NewServer(gateway.Handler())
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := gateway.Drain(ctx, nil); err != nil {
+		drainCtx, drained := context.WithTimeout(context.Background(), waitTimeout)
+		defer drained()
+		if err := gateway.Drain(drainCtx, nil); err != nil {
 			t.Error(err)
 		}
 		front.Close()
-		end()
+		cancel()
 		if err := parts.Wait(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &town{nc: nc, url: "ws" + strings.TrimPrefix(front.URL, "http"), log: &verify.Log{}}
+	return &system{nc: nc, url: "ws" + strings.TrimPrefix(front.URL, "http"), log: &verify.Log{}}
 }
 
-func (w *town) publisher(t *testing.T, name string) *verify.Publisher {
+func (w *system) publisher(t *testing.T, name string) *verify.Publisher {
 	t.Helper()
 	p, err := verify.NewPublisher(w.log, w.nc, name)
 	if err != nil {
@@ -83,8 +83,8 @@ func (w *town) publisher(t *testing.T, name string) *verify.Publisher {
 	return p
 }
 
-// to publishes one notification to each user in turn.
-func to(t *testing.T, p *verify.Publisher, users ...string) {
+// publishTo publishes one notification to each user in turn.
+func publishTo(t *testing.T, p *verify.Publisher, users ...string) {
 	t.Helper()
 	for _, user := range users {
 		if err := p.User(t.Context(), user); err != nil {
@@ -93,8 +93,8 @@ func to(t *testing.T, p *verify.Publisher, users ...string) {
 	}
 }
 
-// start runs a client of the user until the test ends, or stop is called.
-func (w *town) start(t *testing.T, cfg verify.ClientConfig) (c *verify.Client, stop func()) {
+// start creates a client and runs it until the test ends or stop is called.
+func (w *system) start(t *testing.T, cfg verify.ClientConfig) (c *verify.Client, stop func()) {
 	t.Helper()
 	if cfg.URLs == nil {
 		cfg.URLs = []string{w.url}
@@ -104,7 +104,7 @@ func (w *town) start(t *testing.T, cfg verify.ClientConfig) (c *verify.Client, s
 	return c, run(t, c)
 }
 
-// run lets a client run until the test ends, or stop is called.
+// run runs a client until the test ends or stop is called.
 func run(t *testing.T, c *verify.Client) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -124,10 +124,10 @@ func run(t *testing.T, c *verify.Client) (stop func()) {
 	return stop
 }
 
-// live waits until the clients are.
+// live waits until all clients are live.
 func live(t *testing.T, clients ...*verify.Client) {
 	t.Helper()
-	streamstest.Eventually(t, patience, func() error {
+	streamstest.Eventually(t, waitTimeout, func() error {
 		for _, c := range clients {
 			if !c.Live() {
 				return errors.New("a client is not live")
@@ -137,23 +137,23 @@ func live(t *testing.T, clients ...*verify.Client) {
 	})
 }
 
-// passes waits until nothing is missing, and checks all.
-func (w *town) passes(t *testing.T) {
+// passes waits until nothing is missing, and then checks that there are no violations.
+func (w *system) passes(t *testing.T) {
 	t.Helper()
-	streamstest.Eventually(t, patience, w.log.Missing)
+	streamstest.Eventually(t, waitTimeout, w.log.Missing)
 	if err := w.log.Check(); err != nil {
 		t.Fatal(err)
 	}
 	t.Log(w.log.Stats())
 }
 
-// finds waits until Check finds a violation with this text, of that kind.
-func (w *town) finds(t *testing.T, kind, text string) {
+// finds waits until Check finds a violation of the given kind that contains the text.
+func (w *system) finds(t *testing.T, kind, text string) {
 	t.Helper()
-	streamstest.Eventually(t, patience, func() error {
+	streamstest.Eventually(t, waitTimeout, func() error {
 		err := w.log.Check()
 		if err == nil {
-			return errors.New("nothing was found")
+			return errors.New("no violation was found")
 		}
 		for line := range strings.Lines(err.Error()) {
 			if strings.HasPrefix(line, kind+": ") && strings.Contains(line, text) {

@@ -7,7 +7,7 @@ import (
 	"sort"
 )
 
-// judge is the Log at one instant, arranged for questions.
+// judge is a copy of the Log at one moment, with indices for checking it.
 type judge struct {
 	log       *Log
 	published []publication
@@ -16,19 +16,19 @@ type judge struct {
 	replaced  []moment
 	clients   []*Client
 
-	worlds  map[int32]int // of each acknowledged publication; see world
-	to      map[target][]int32
-	highest map[int][]high // by world, in the order of acknowledgement
+	epochIndex map[int32]int // the result of epochOf for each acknowledged publication
+	to         map[target][]int32
+	highest    map[int][]ackedSeq // by epoch, in the order of acknowledgement; the largest seq so far
 }
 
-// high is the largest seq that was acknowledged until a moment.
-type high struct {
+// ackedSeq is a seq that was acknowledged, and when.
+type ackedSeq struct {
 	at  moment
 	seq uint64
 }
 
-// nobodyKnows is the world of a publication that was made while the stream was replaced.
-const nobodyKnows = -1
+// unknownEpoch is the epoch of a publication that was made while the stream was being replaced.
+const unknownEpoch = -1
 
 func (l *Log) judge() *judge {
 	l.mu.Lock()
@@ -39,28 +39,28 @@ func (l *Log) judge() *judge {
 	}
 }
 
-// arrange prepares what Check needs, and Missing does not.
-func (j *judge) arrange() {
-	j.worlds, j.to, j.highest = map[int32]int{}, map[target][]int32{}, map[int][]high{}
+// index builds the indices that Check needs and Missing does not.
+func (j *judge) index() {
+	j.epochIndex, j.to, j.highest = map[int32]int{}, map[target][]int32{}, map[int][]ackedSeq{}
 	for _, i := range j.acks {
 		p := &j.published[i]
-		w := j.world(p)
-		j.worlds[i] = w
-		if w == nobodyKnows {
+		k := j.epochOf(p)
+		j.epochIndex[i] = k
+		if k == unknownEpoch {
 			continue
 		}
 		j.to[p.to] = append(j.to[p.to], i)
-		h := high{p.acked, p.seq}
-		if have := j.highest[w]; len(have) > 0 {
+		h := ackedSeq{p.acked, p.seq}
+		if have := j.highest[k]; len(have) > 0 {
 			h.seq = max(h.seq, have[len(have)-1].seq)
 		}
-		j.highest[w] = append(j.highest[w], h)
+		j.highest[k] = append(j.highest[k], h)
 	}
 }
 
-// world is the index of the epoch in which the publication's seq counts: that in which it was attempted and acknowledged. No
-// acknowledgement names it.
-func (j *judge) world(p *publication) int {
+// epochOf returns the index of the epoch to which the publication's seq belongs: the epoch in which it was both attempted
+// and acknowledged. It is derived from these times, because an acknowledgement does not name the epoch.
+func (j *judge) epochOf(p *publication) int {
 	for k := len(j.epochs) - 1; k >= 0; k-- {
 		from := j.epochs[k].from
 		until := moment(math.MaxInt64)
@@ -70,7 +70,7 @@ func (j *judge) world(p *publication) int {
 			}
 		}
 		if k == 0 && !slices.ContainsFunc(j.replaced, func(at moment) bool { return at < from }) {
-			from = 0 // the first epoch is there before anybody is told of it
+			from = 0 // the first epoch exists before a client sees it
 		}
 		switch {
 		case p.attempted < from:
@@ -78,26 +78,26 @@ func (j *judge) world(p *publication) int {
 		case p.acked < until:
 			return k
 		}
-		return nobodyKnows
+		return unknownEpoch
 	}
 	if len(j.epochs) == 0 && len(j.replaced) == 0 {
 		return 0
 	}
-	return nobodyKnows
+	return unknownEpoch
 }
 
-// began is when the epoch was first seen.
-func (j *judge) began(k int) moment {
+// firstSeen returns when a client first saw the epoch.
+func (j *judge) firstSeen(k int) moment {
 	if k < len(j.epochs) {
 		return j.epochs[k].from
 	}
 	return math.MaxInt64
 }
 
-// acknowledgedBefore is the largest seq of the epoch that was acknowledged before. After a replacement that left the epoch as it was
-// none is known.
+// acknowledgedBefore returns the largest seq of the epoch that was acknowledged before the given moment. It returns 0 if the
+// stream was replaced since the epoch was first seen, without a new epoch.
 func (j *judge) acknowledgedBefore(k int, at moment) uint64 {
-	if slices.ContainsFunc(j.replaced, func(r moment) bool { return r > j.began(k) && r < at }) {
+	if slices.ContainsFunc(j.replaced, func(r moment) bool { return r > j.firstSeen(k) && r < at }) {
 		return 0
 	}
 	all := j.highest[k]
@@ -108,75 +108,74 @@ func (j *judge) acknowledgedBefore(k int, at moment) uint64 {
 	return all[i-1].seq
 }
 
-// begun bounds where the topics of a client's cursor begin in an epoch.
-func (j *judge) begun(c *Client, k int) cursorBegin {
+// topicStart returns where the topics of a client's stored position start in an epoch.
+func (j *judge) topicStart(c *Client, k int) topicStart {
 	j.log.mu.Lock()
 	defer j.log.mu.Unlock()
-	if begin := j.log.cursorOf(c).in[k]; begin != nil {
-		return *begin
+	if start := j.log.positionOf(c).start[k]; start != nil {
+		return *start
 	}
-	return cursorBegin{}
+	return topicStart{}
 }
 
-// place is where something happened in a client's life: the connection and the frame in it.
+// place is a point in a client's history: a connection and a frame in it.
 type place int64
 
 const never place = math.MaxInt64
 
 func at(conn *connection, index int) place { return place(conn.number)<<32 | place(index) }
 
-// stay is what a client's connections of one epoch began with and were told.
-type stay struct {
-	begin  cursorBegin
-	covers []cover
+// epochHistory holds facts about all connections of a client in one epoch.
+type epochHistory struct {
+	start   topicStart
+	excused []seqRange
 }
 
-// cover is a range of seqs that a client need not have, and since when: a gap, or what lay before the stored position when it
-// came.
-type cover struct {
+// seqRange is a range of seqs that a client need not receive, and the place from which on that is true. It is either a gap, or
+// everything up to the stored position at which a connection started.
+type seqRange struct {
 	place       place
-	after, next uint64 // both exclusive; next 0: everything that was acknowledged before
+	after, next uint64 // both exclusive; next 0: everything that was acknowledged before at
 	at          moment
 }
 
-func (v cover) covers(p *publication) bool {
+func (v seqRange) covers(p *publication) bool {
 	return p.seq > v.after && (p.seq < v.next || v.next == 0 && p.acked < v.at)
 }
 
-// life is what a client must have, as far as its connections say. Client.mu is held while it is in use.
-type life struct {
-	j      *judge
-	c      *Client
-	first  int // epoch of the first admission
-	last   int // of the newest
-	began  moment
-	stays  map[int]*stay
-	resets []cover // gaps stream_reset: place and moment, and in next the index of the epoch
+// history derives from a client's connections what it must receive. Client.mu must be held while it is in use.
+type history struct {
+	j        *judge
+	c        *Client
+	first    int // epoch of the first connection that received ready
+	last     int // the newest epoch
+	perEpoch map[int]*epochHistory
+	resets   []seqRange // gaps stream_reset; here next is the index of the epoch
 }
 
-// life returns nil for a client that was never admitted.
-func (j *judge) life(c *Client) *life {
-	f := &life{j: j, c: c, first: -1, stays: map[int]*stay{}}
+// history returns nil for a client that never received ready.
+func (j *judge) history(c *Client) *history {
+	f := &history{j: j, c: c, first: -1, perEpoch: map[int]*epochHistory{}}
 	for _, conn := range c.conns {
-		if conn.admitted == 0 || conn.epoch >= len(j.epochs) { // which came while the judge looked
+		if conn.admitted == 0 || conn.epoch >= len(j.epochs) { // an epoch that is newer than this copy of the Log
 			continue
 		}
 		if f.first < 0 {
-			f.first, f.began = conn.epoch, conn.admitted
+			f.first = conn.epoch
 		}
 		f.last = max(f.last, conn.epoch)
-		s := f.stays[conn.epoch]
+		s := f.perEpoch[conn.epoch]
 		if s == nil {
-			s = &stay{begin: j.begun(c, conn.epoch)}
-			f.stays[conn.epoch] = s
+			s = &epochHistory{start: j.topicStart(c, conn.epoch)}
+			f.perEpoch[conn.epoch] = s
 		}
 		if !conn.resumed() {
-			s.covers = append(s.covers, cover{place: at(conn, 0), next: conn.ready.After + 1})
+			s.excused = append(s.excused, seqRange{place: at(conn, 0), next: conn.ready.After + 1})
 		}
 		for _, g := range conn.gaps {
-			s.covers = append(s.covers, cover{place: at(conn, g.index), after: g.After, next: g.Next, at: g.at})
+			s.excused = append(s.excused, seqRange{place: at(conn, g.index), after: g.After, next: g.Next, at: g.at})
 			if g.Reason == "stream_reset" {
-				f.resets = append(f.resets, cover{place: at(conn, g.index), at: g.at, next: uint64(conn.epoch)})
+				f.resets = append(f.resets, seqRange{place: at(conn, g.index), at: g.at, next: uint64(conn.epoch)})
 			}
 		}
 	}
@@ -186,46 +185,46 @@ func (j *judge) life(c *Client) *life {
 	return f
 }
 
-// concerns says whether the client must have what was acknowledged, or be told that it cannot.
-func (f *life) concerns(p *publication, world int) bool {
+// concerns reports whether the client must receive the acknowledged publication, or a gap in its place.
+func (f *history) concerns(p *publication, epoch int) bool {
 	switch {
-	case p.removed || !f.c.meant(p.to):
+	case p.removed || !f.c.mayReceive(p.to):
 		return false
-	case f.c.gone && (world != f.last || p.seq > f.c.last):
+	case f.c.left && (epoch != f.last || p.seq > f.c.last):
 		return false
-	case world == nobodyKnows:
+	case epoch == unknownEpoch:
 		return f.j.epochs[f.first].from < p.attempted || len(f.j.replaced) == 0
-	case world < f.first:
+	case epoch < f.first:
 		return false
 	}
-	s := f.stays[world]
+	s := f.perEpoch[epoch]
 	if s == nil || !p.to.topic {
 		return true
 	}
-	// A topic begins behind what the stream held when the first connection of its cursor was admitted.
-	return s.begin.whole || s.begin.known && p.seq > s.begin.live || p.attempted > s.begin.ready
+	// A new position does not include topic messages that the stream already held at its first connection.
+	return s.start.whole || s.start.known && p.seq > s.start.live || p.attempted > s.start.ready
 }
 
-// excused is since when the client need not have what concerns it.
-func (f *life) excused(p *publication, world int) place {
+// excused returns the place from which on the client need not receive the publication, or never.
+func (f *history) excused(p *publication, epoch int) place {
 	since := never
-	if s := f.stays[world]; s != nil {
-		for _, v := range s.covers {
+	if s := f.perEpoch[epoch]; s != nil {
+		for _, v := range s.excused {
 			if v.covers(p) {
 				since = min(since, v.place)
 			}
 		}
 	}
 	for _, r := range f.resets {
-		if world != nobodyKnows && int(r.next) > world || world == nobodyKnows && p.attempted < r.at {
+		if epoch != unknownEpoch && int(r.next) > epoch || epoch == unknownEpoch && p.attempted < r.at {
 			since = min(since, r.place)
 		}
 	}
-	if f.c.cfg.Forget { // without a position it cannot know that the stream is another one
+	if f.c.cfg.Forget { // without a position, the client cannot learn that the stream was replaced
 		for _, conn := range f.c.conns {
-			newer := conn.epoch > world
-			if world == nobodyKnows {
-				newer = f.j.began(conn.epoch) > p.attempted
+			newer := conn.epoch > epoch
+			if epoch == unknownEpoch {
+				newer = f.j.firstSeen(conn.epoch) > p.attempted
 			}
 			if conn.admitted != 0 && newer {
 				since = min(since, at(conn, 0))
@@ -236,15 +235,15 @@ func (f *life) excused(p *publication, world int) place {
 	return since
 }
 
-// must are the publications of an epoch that concern the client, in the order of their seqs.
-func (f *life) must(k int) (all []int32) {
+// required returns the publications of an epoch that concern the client, in the order of their seqs.
+func (f *history) required(k int) (all []int32) {
 	targets := []target{{name: f.c.cfg.User}}
 	for _, topic := range f.c.cfg.Topics {
 		targets = append(targets, target{topic: true, name: topic})
 	}
 	for _, to := range targets {
 		for _, i := range f.j.to[to] {
-			if f.j.worlds[i] == k && f.concerns(&f.j.published[i], k) {
+			if f.j.epochIndex[i] == k && f.concerns(&f.j.published[i], k) {
 				all = append(all, i)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-func (w *town) jetStream(t *testing.T) jetstream.JetStream {
+func (w *system) jetStream(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(w.nc)
 	if err != nil {
@@ -22,12 +22,12 @@ func (w *town) jetStream(t *testing.T) jetstream.JetStream {
 	return js
 }
 
-func TestClientsThatComeAndGoLackNothing(t *testing.T) {
-	w := newTown(t)
+func TestReconnectingClientsLoseNothing(t *testing.T) {
+	w := newSystem(t)
 	p := w.publisher(t, "p")
 	p.Pad = 300
 	publish := func() {
-		to(t, p, "alice", "bob", "alice", "carol")
+		publishTo(t, p, "alice", "bob", "alice", "carol")
 		if err := p.Topic(t.Context(), "all"); err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestClientsThatComeAndGoLackNothing(t *testing.T) {
 	bob.Pause()
 	phone.Drop()
 	publish()
-	stop() // and away for a while
+	stop() // alice is offline until run
 	leave()
 	carol.Leave()
 	publish()
@@ -59,22 +59,22 @@ func TestClientsThatComeAndGoLackNothing(t *testing.T) {
 		t.Errorf("%s", s)
 	}
 	if epoch, seq := alice.Position(); epoch == "" || seq < 30 {
-		t.Errorf("alice is at %d of %q", seq, epoch)
+		t.Errorf("alice's position is %d in epoch %q", seq, epoch)
 	}
 }
 
-// Clients of one cursor tell each other what was acknowledged.
-func TestWhatOthersAcknowledgedIsSeen(t *testing.T) {
-	w := newTown(t)
+// TestAckedFramesAreRecorded checks that a client records what another client with the same position has acknowledged.
+func TestAckedFramesAreRecorded(t *testing.T) {
+	w := newSystem(t)
 	one, _ := w.start(t, verify.ClientConfig{User: "alice", Name: "one"})
 	other, _ := w.start(t, verify.ClientConfig{User: "alice", Name: "other", Ack: verify.AckNever})
 	live(t, one, other)
-	to(t, w.publisher(t, "p"), "alice", "alice")
-	streamstest.Eventually(t, patience, func() error {
+	publishTo(t, w.publisher(t, "p"), "alice", "alice")
+	streamstest.Eventually(t, waitTimeout, func() error {
 		itself, _ := one.Acknowledged()
-		silent, told := other.Acknowledged()
-		if itself != 2 || silent != 0 || told != 2 {
-			return fmt.Errorf("one acknowledged %d, the other %d and was told of %d", itself, silent, told)
+		sent, received := other.Acknowledged()
+		if itself != 2 || sent != 0 || received != 2 {
+			return fmt.Errorf("one acknowledged %d, the other acknowledged %d and received acked %d", itself, sent, received)
 		}
 		return nil
 	})
@@ -84,56 +84,56 @@ func TestWhatOthersAcknowledgedIsSeen(t *testing.T) {
 	}
 }
 
-// A client that keeps no position relies on the cursor's.
-func TestAPositionThatSkipsIsFound(t *testing.T) {
-	w := newTown(t)
+// TestSkippedStartIsFound moves the stored position past unread notifications, where a client that sends no position starts.
+func TestSkippedStartIsFound(t *testing.T) {
+	w := newSystem(t)
 	p := w.publisher(t, "p")
 	c, stop := w.start(t, verify.ClientConfig{User: "alice", Forget: true, Ack: verify.AckNever})
 	live(t, c)
-	to(t, p, "alice", "alice")
-	streamstest.Eventually(t, patience, w.log.Missing)
+	publishTo(t, p, "alice", "alice")
+	streamstest.Eventually(t, waitTimeout, w.log.Missing)
 	stop()
-	to(t, p, "alice")
+	publishTo(t, p, "alice")
 	_, err := w.jetStream(t).ResetConsumerToSequence(t.Context(), streams.DefaultName, "user-alice", 4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, c)
 	live(t, c)
-	w.finds(t, "lost", "it starts behind p-1 to user:alice")
+	w.finds(t, "lost", "it starts after p-1 to user:alice")
 }
 
-func TestAReplacedStreamMustBeTold(t *testing.T) {
-	for name, swallow := range map[string]bool{"and is": false, "and is not": true} {
+func TestReplacedStreamNeedsGap(t *testing.T) {
+	for name, dropGap := range map[string]bool{"with gap": false, "without gap": true} {
 		t.Run(name, func(t *testing.T) {
-			w := newTown(t)
+			w := newSystem(t)
 			p := w.publisher(t, "p")
 			c, stop := w.start(t, verify.ClientConfig{User: "alice", URLs: []string{relay(t, w.url, func() tamper {
 				return func(f wire.Frame) []wire.Frame {
-					if _, ok := f.(wire.Gap); ok && swallow {
+					if _, ok := f.(wire.Gap); ok && dropGap {
 						return nil
 					}
 					return []wire.Frame{f}
 				}
 			})}})
-			to(t, p, "alice", "alice")
+			publishTo(t, p, "alice", "alice")
 			live(t, c)
-			streamstest.Eventually(t, patience, w.log.Missing)
+			streamstest.Eventually(t, waitTimeout, w.log.Missing)
 			stop()
-			to(t, p, "alice") // the last of the old stream, which it lacks
+			publishTo(t, p, "alice") // the last of the old stream, which the client does not receive
 			w.log.Replaced()
 			if err := w.jetStream(t).DeleteStream(t.Context(), streams.DefaultName); err != nil {
 				t.Fatal(err)
 			}
-			to(t, p, "alice") // as soon as there is a stream
+			publishTo(t, p, "alice") // succeeds once the new stream exists
 			run(t, c)
-			if swallow {
-				w.finds(t, "protocol", "no gap stream_reset says so")
-				w.finds(t, "lost", "client alice lacks p-3")
+			if dropGap {
+				w.finds(t, "protocol", "there is no gap stream_reset")
+				w.finds(t, "lost", "client alice did not receive p-3")
 				return
 			}
 			live(t, c)
-			to(t, p, "alice")
+			publishTo(t, p, "alice")
 			w.passes(t)
 			if s := w.log.Stats(); s.Gaps[wire.GapStreamReset] == 0 {
 				t.Errorf("%s", s)
@@ -142,8 +142,8 @@ func TestAReplacedStreamMustBeTold(t *testing.T) {
 	}
 }
 
-func TestALeakIsFound(t *testing.T) {
-	w := newTown(t)
+func TestLeakIsFound(t *testing.T) {
+	w := newSystem(t)
 	measure := func() verify.Resources {
 		t.Helper()
 		r, err := verify.Measure(t.Context(), w.nc)
@@ -165,11 +165,11 @@ func TestALeakIsFound(t *testing.T) {
 	}
 	r.Files = map[int]int{7: 90}
 	if err := r.Since(before); err == nil {
-		t.Error("70 files are no leak")
+		t.Error("70 more files were not reported as a leak")
 	}
 	for what, cfg := range map[string]jetstream.ConsumerConfig{
 		"a second consumer that reads the stream": {Name: "tidings-left", InactiveThreshold: time.Hour},
-		"a second durable of a cursor":            {Durable: "left", Metadata: map[string]string{"user": "alice"}},
+		"a second durable of a position":          {Durable: "left", Metadata: map[string]string{"user": "alice"}},
 	} {
 		consumer, err := w.jetStream(t).CreateConsumer(t.Context(), streams.DefaultName, cfg)
 		if err != nil {
@@ -178,7 +178,7 @@ func TestALeakIsFound(t *testing.T) {
 		r = measure()
 		r.Files = before.Files
 		if err := r.Since(before); err == nil {
-			t.Errorf("%s is no leak", what)
+			t.Errorf("%s was not reported as a leak", what)
 		}
 		if err := w.jetStream(t).DeleteConsumer(t.Context(), streams.DefaultName, consumer.CachedInfo().Name); err != nil {
 			t.Fatal(err)
@@ -187,10 +187,10 @@ func TestALeakIsFound(t *testing.T) {
 }
 
 func TestFlushWaitsForTheGateway(t *testing.T) {
-	w := newTown(t)
+	w := newSystem(t)
 	c, stop := w.start(t, verify.ClientConfig{User: "alice"})
 	if err := verify.NewClient(w.log, verify.ClientConfig{User: "bob"}).Flush(t.Context()); err == nil {
-		t.Error("flushed without a connection")
+		t.Error("Flush without a connection returned no error")
 	}
 	live(t, c)
 	if err := c.Flush(t.Context()); err != nil {
@@ -198,6 +198,6 @@ func TestFlushWaitsForTheGateway(t *testing.T) {
 	}
 	stop()
 	if err := c.Flush(t.Context()); err == nil {
-		t.Error("flushed after the connection")
+		t.Error("Flush after the end of the connection returned no error")
 	}
 }

@@ -6,38 +6,38 @@ import (
 	"strings"
 )
 
-// checkLost finds what concerns the client, was never seen, and is not excused.
-func (f *life) checkLost(seen map[int32]place) (all []violation) {
+// checkLost returns a violation for each publication that concerns the client, was not received and is not excused.
+func (f *history) checkLost(seen map[int32]place) (all []violation) {
 	for _, i := range f.j.acks {
 		p := &f.j.published[i]
-		if _, had := seen[i]; had || !f.c.meant(p.to) {
+		if _, had := seen[i]; had || !f.c.mayReceive(p.to) {
 			continue
 		}
-		if w := f.j.worlds[i]; f.concerns(p, w) && f.excused(p, w) == never {
-			all = append(all, violation{"lost", fmt.Sprintf("client %s lacks %s; it had %s", f.c.cfg.Name, p, f.c.around(p.acked))})
+		if k := f.j.epochIndex[i]; f.concerns(p, k) && f.excused(p, k) == never {
+			all = append(all, violation{"lost", fmt.Sprintf("client %s did not receive %s; it had %s", f.c.cfg.Name, p, f.c.around(p.acked))})
 		}
 	}
 	return all
 }
 
-// around tells the client's connections about a moment.
+// around describes the client's connections near a moment.
 func (c *Client) around(m moment) string {
-	const most = 4
+	const maxConns = 4
 	last := sort.Search(len(c.conns), func(i int) bool { return c.conns[i].authSent > m })
-	first := max(0, min(last-1, len(c.conns)-most))
-	var told []string
-	for _, conn := range c.conns[first:min(len(c.conns), first+most)] {
-		told = append(told, conn.String())
+	first := max(0, min(last-1, len(c.conns)-maxConns))
+	var texts []string
+	for _, conn := range c.conns[first:min(len(c.conns), first+maxConns)] {
+		texts = append(texts, conn.String())
 	}
-	return fmt.Sprintf("%d connections: %s", len(c.conns), strings.Join(told, ", "))
+	return fmt.Sprintf("%d connections: %s", len(c.conns), strings.Join(texts, ", "))
 }
 
-// checkLive looks at each live and ping that says how far nothing is outstanding.
-func (f *life) checkLive(k int, seen map[int32]place, add addFunc) {
-	must := f.must(k)
-	have := make([]place, len(must)) // since when the client has had, or was excused of, everything up to here
+// checkLive checks that nothing up to the seq of each live and ping frame was outstanding.
+func (f *history) checkLive(k int, seen map[int32]place, add addFunc) {
+	required := f.required(k)
+	have := make([]place, len(required)) // from where on the client has received, or is excused from, everything up to here
 	worst := place(0)
-	for n, i := range must {
+	for n, i := range required {
 		since, had := seen[i]
 		if !had {
 			since = never
@@ -53,13 +53,13 @@ func (f *life) checkLive(k int, seen map[int32]place, add addFunc) {
 			if fr.kind != kindLive && (fr.kind != kindPing || fr.seq == 0) {
 				continue
 			}
-			if least := f.j.acknowledgedBefore(k, conn.authSent); fr.kind == kindLive && fr.seq < least {
-				add("live", conn, "live is %d, and %d was acknowledged before auth", fr.seq, least)
+			if minSeq := f.j.acknowledgedBefore(k, conn.authSent); fr.kind == kindLive && fr.seq < minSeq {
+				add("live", conn, "live is %d, but %d was acknowledged before auth", fr.seq, minSeq)
 			}
-			n := sort.Search(len(must), func(n int) bool { return f.j.published[must[n]].seq > fr.seq })
+			n := sort.Search(len(required), func(n int) bool { return f.j.published[required[n]].seq > fr.seq })
 			if n > 0 && have[n-1] > at(conn, index) {
 				i := sort.Search(n, func(n int) bool { return have[n] > at(conn, index) })
-				add("live", conn, "%s is %d at %s, while %s was outstanding", fr.kind, fr.seq, fr.at, &f.j.published[must[i]])
+				add("live", conn, "%s is %d at %s, while %s was outstanding", fr.kind, fr.seq, fr.at, &f.j.published[required[i]])
 			}
 		}
 	}

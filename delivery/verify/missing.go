@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Missing is nil once every client has all that it must have: what was acknowledged to its publisher, unless a gap covers it or it
-// lay before where the client began. Else the error counts what is missing and names some. It is for waiting until faults have
-// healed.
+// Missing returns nil if every client has received all acknowledged notifications for it, except those that a gap covers or
+// that are before the client's start. Otherwise the error counts what is missing and has some examples. Use it to wait until
+// the clients have recovered from faults.
 func (l *Log) Missing() error {
 	j := l.judge()
 	count, clients := 0, 0
@@ -26,27 +26,28 @@ func (l *Log) Missing() error {
 	if clients == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%d missing, of %d clients, such as\n%s", count, clients, strings.Join(some, "\n"))
+	text := fmt.Sprintf("%d notifications missing at %d clients, for example\n%s", count, clients, strings.Join(some, "\n"))
 	return errors.New(text)
 }
 
-// missing returns what the client lacks, each in words. It remembers for the next call how far nothing can be lacking any more.
+// missing describes each publication that the client has not received. To speed up the next call, it records how many of the
+// first acknowledgements need not be examined again.
 func (j *judge) missing(c *Client) (lost []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := j.life(c)
+	f := j.history(c)
 	if f == nil {
-		return []string{"client " + c.cfg.Name + " was never admitted"}
+		return []string{"client " + c.cfg.Name + " never received ready"}
 	}
 	for n := c.settled; n < len(j.acks); n++ {
 		i := j.acks[n]
 		p := &j.published[i]
-		if !c.seen.has(i) && c.meant(p.to) && !p.removed {
-			switch world := j.world(p); {
-			case !f.concerns(p, world): // as yet
+		if !c.seen.has(i) && c.mayReceive(p.to) && !p.removed {
+			switch k := j.epochOf(p); {
+			case !f.concerns(p, k): // may change later
 				continue
-			case f.excused(p, world) == never:
-				lost = append(lost, fmt.Sprintf("client %s lacks %s", c.cfg.Name, p))
+			case f.excused(p, k) == never:
+				lost = append(lost, fmt.Sprintf("client %s did not receive %s", c.cfg.Name, p))
 				continue
 			}
 		}

@@ -5,16 +5,16 @@ import (
 	"fmt"
 )
 
-// publication is one notification: what was attempted, and what the stream promised.
+// publication is one notification that a Publisher attempted to publish, and its acknowledgement.
 type publication struct {
 	id        string
 	publisher string
-	n         int // the publisher's how manieth it is
+	n         int // number among the publications of the publisher, from 1
 	to        target
 	attempted moment
-	acked     moment // 0: it may or may not have been stored
-	seq       uint64 // that was acknowledged
-	removed   bool
+	acked     moment // 0: not acknowledged; it may or may not be stored
+	seq       uint64 // of the acknowledgement
+	removed   bool   // see Log.Removed
 }
 
 func (p *publication) String() string {
@@ -24,7 +24,7 @@ func (p *publication) String() string {
 	return fmt.Sprintf("%s to %s (seq %d, attempted at %s, acknowledged at %s)", p.id, p.to, p.seq, p.attempted, p.acked)
 }
 
-// target is whom a notification is for: a user or a topic.
+// target is the user or topic of a notification.
 type target struct {
 	topic bool
 	name  string
@@ -51,7 +51,7 @@ func (p *publication) data(pad string) []byte {
 	return data
 }
 
-// attempt notes a publication before it is made.
+// attempt records a publication before it is sent, and returns its index.
 func (l *Log) attempt(p publication) int32 {
 	p.attempted = l.now()
 	l.mu.Lock()
@@ -65,7 +65,7 @@ func (l *Log) attempt(p publication) int32 {
 	return i
 }
 
-// acknowledge notes that the stream has it.
+// acknowledge records that the stream has stored the publication.
 func (l *Log) acknowledge(i int32, seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +74,7 @@ func (l *Log) acknowledge(i int32, seq uint64) {
 	l.acks = append(l.acks, i)
 }
 
-// find returns the publication that a payload names, as far as it is known now.
+// find returns the index and a copy of the publication with the given id.
 func (l *Log) find(id string) (int32, publication, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,9 +12,10 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// Publisher publishes numbered notifications and records each attempt and each acknowledgement. One goroutine uses it.
+// Publisher publishes numbered notifications and records each attempt and each acknowledgement. It is not safe for
+// concurrent use.
 type Publisher struct {
-	// Pad is how many bytes each notification is padded with.
+	// Pad is the number of padding bytes in each notification.
 	Pad int
 
 	log  *Log
@@ -23,7 +24,7 @@ type Publisher struct {
 	n    int
 }
 
-// NewPublisher returns a publisher whose name is its own in this Log.
+// NewPublisher returns a publisher. Its name must be unique in the Log.
 func NewPublisher(l *Log, nc *nats.Conn, name string) (*Publisher, error) {
 	to, err := streams.NewPublisher(nc, streams.Config{})
 	if err != nil {
@@ -32,7 +33,7 @@ func NewPublisher(l *Log, nc *nats.Conn, name string) (*Publisher, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.publishers[name] {
-		return nil, fmt.Errorf("there is a publisher %s already", name)
+		return nil, fmt.Errorf("publisher %s already exists in this log (use another name)", name)
 	}
 	if l.publishers == nil {
 		l.publishers = map[string]bool{}
@@ -41,8 +42,8 @@ func NewPublisher(l *Log, nc *nats.Conn, name string) (*Publisher, error) {
 	return &Publisher{log: l, to: to, name: name}, nil
 }
 
-// User publishes one notification to a user. What fails is tried again with the same id until ctx ends: what is not acknowledged
-// by then may or may not arrive.
+// User publishes one notification to a user. If that fails, it retries with the same id until ctx ends. A notification that
+// was not acknowledged by then may or may not be delivered.
 func (p *Publisher) User(ctx context.Context, user string) error {
 	return p.publish(ctx, target{name: user}, p.to.User)
 }
@@ -56,9 +57,9 @@ type publishFunc func(ctx context.Context, name string, n streams.Notification) 
 
 func (p *Publisher) publish(ctx context.Context, to target, publish publishFunc) error {
 	p.n++
-	what := publication{id: fmt.Sprintf("%s-%d", p.name, p.n), publisher: p.name, n: p.n, to: to}
-	index := p.log.attempt(what)
-	n := streams.Notification{ID: what.id, Data: what.data(strings.Repeat("x", p.Pad))}
+	pub := publication{id: fmt.Sprintf("%s-%d", p.name, p.n), publisher: p.name, n: p.n, to: to}
+	index := p.log.attempt(pub)
+	n := streams.Notification{ID: pub.id, Data: pub.data(strings.Repeat("x", p.Pad))}
 	for {
 		receipt, err := publish(ctx, to.name, n)
 		if err == nil {
@@ -78,7 +79,7 @@ func (p *Publisher) publish(ctx context.Context, to target, publish publishFunc)
 	}
 }
 
-// Run publishes to the users and topics in turn, one every so often, until ctx ends.
+// Run publishes one notification at each interval, to the users and topics in turn, until ctx ends.
 func (p *Publisher) Run(ctx context.Context, every time.Duration, users, topics []string) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()

@@ -7,30 +7,30 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// connection is what one connection of a client was.
+// connection is the record of one connection of a client.
 type connection struct {
-	number   int // of the client's, from 1
+	number   int // among the client's connections, from 1
 	url      string
 	authSent moment
 	auth     wire.Auth // without the token
 	ready    wire.Ready
-	admitted moment
-	epoch    int // index in Log.epochs, once admitted
+	admitted moment // when ready was received; 0: never
+	epoch    int    // index in Log.epochs, once admitted
 	frames   []frame
 	gaps     []gap
 	goaway   *wire.Goaway
 
-	ended  moment // 0: it is open
+	ended  moment // 0: still open
 	code   wire.CloseCode
 	reason string
-	ours   bool // the client ended it
+	ours   bool // the client closed it
 }
 
-// frame is one that came, or an ack that was sent.
+// frame is a frame that was received, or an ack that was sent.
 type frame struct {
 	at   moment
 	seq  uint64
-	what int32 // index in Log.published, of a msg
+	pub  int32 // for a msg: index in Log.published; -1: not published
 	kind kind
 }
 
@@ -53,18 +53,18 @@ func (k kind) String() string {
 	return [...]string{"another frame", "hello", "ready", "gap", "msg", "live", "acked", "ping", "goaway", "ack sent"}[k]
 }
 
-// gap is a gap frame, and where it stands among the connection's frames.
+// gap is a gap frame, with its index among the connection's frames.
 type gap struct {
 	wire.Gap
 	at    moment
 	index int
 }
 
-func (c *connection) add(k kind, at moment, seq uint64, what int32) {
-	c.frames = append(c.frames, frame{at: at, seq: seq, what: what, kind: k})
+func (c *connection) add(k kind, at moment, seq uint64, pub int32) {
+	c.frames = append(c.frames, frame{at: at, seq: seq, pub: pub, kind: k})
 }
 
-// resumed says whether it starts where the client asked for, and not at the stored position.
+// resumed reports whether the connection started at the position that the client sent, not at the stored position.
 func (c *connection) resumed() bool {
 	return c.auth.After != nil && *c.auth.After == c.ready.After && c.auth.Epoch == c.ready.Epoch
 }
@@ -94,7 +94,7 @@ func (c *connection) count(s *Stats) {
 	}
 }
 
-// String tells the connection in one line, as proof.
+// String describes the connection in one line, as proof of a violation.
 func (c *connection) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "connection %d (auth at %s", c.number, c.authSent)
@@ -129,7 +129,7 @@ func (c *connection) String() string {
 	case c.ended == 0:
 		b.WriteString(", open")
 	case c.ours:
-		fmt.Fprintf(&b, ", ended by the client at %s", c.ended)
+		fmt.Fprintf(&b, ", closed by the client at %s", c.ended)
 	default:
 		fmt.Fprintf(&b, ", closed with %d %s at %s", int(c.code), c.reason, c.ended)
 	}

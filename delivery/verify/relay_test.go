@@ -13,12 +13,12 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// A tamper does to a frame of the gateway what must be found out: it returns what the client gets in its place. One is made for
-// each connection.
+// A tamper inserts a fault: it returns the frames that the client receives in place of a frame of the gateway. Each connection
+// has its own.
 type tamper func(f wire.Frame) []wire.Frame
 
-// relay stands between clients and a gateway, and plants faults.
-func relay(t *testing.T, gateway string, plant func() tamper) (url string) {
+// relay runs a relay between clients and a gateway that inserts faults, and returns its URL.
+func relay(t *testing.T, gateway string, fault func() tamper) (url string) {
 	t.Helper()
 	var both sync.WaitGroup
 	upgrader := websocket.Upgrader{Subprotocols: []string{wire.Subprotocol}}
@@ -38,7 +38,7 @@ func relay(t *testing.T, gateway string, plant func() tamper) (url string) {
 			pass(server, client, func(f wire.Frame) []wire.Frame { return []wire.Frame{f} })
 			_ = server.Close()
 		})
-		pass(client, server, plant())
+		pass(client, server, fault())
 	}))
 	t.Cleanup(func() {
 		front.CloseClientConnections()
@@ -48,8 +48,8 @@ func relay(t *testing.T, gateway string, plant func() tamper) (url string) {
 	return "ws" + strings.TrimPrefix(front.URL, "http")
 }
 
-// pass reads from src to its end, and passes the close code on.
-func pass(dst, src *websocket.Conn, through tamper) {
+// pass forwards frames from src to dst until src ends, and then forwards the close code.
+func pass(dst, src *websocket.Conn, change tamper) {
 	for {
 		_, data, err := src.ReadMessage()
 		if err != nil {
@@ -62,7 +62,7 @@ func pass(dst, src *websocket.Conn, through tamper) {
 		if err != nil {
 			return
 		}
-		for _, f := range through(f) {
+		for _, f := range change(f) {
 			if dst.WriteMessage(websocket.TextMessage, wire.Append(nil, f)) != nil {
 				return
 			}
@@ -70,7 +70,7 @@ func pass(dst, src *websocket.Conn, through tamper) {
 	}
 }
 
-// onMsg is a tamper that looks at messages alone.
+// onMsg returns a tamper that changes msg frames only.
 func onMsg(do func(m wire.Msg) []wire.Frame) func() tamper {
 	return func() tamper {
 		return func(f wire.Frame) []wire.Frame {
@@ -82,7 +82,7 @@ func onMsg(do func(m wire.Msg) []wire.Frame) func() tamper {
 	}
 }
 
-// with is the message with the data, id and all, of another publication.
+// with returns the message with the id and the data of another publication.
 func with(m wire.Msg, id, user string, n int) wire.Msg {
 	m.ID = id
 	m.Data, _ = json.Marshal(map[string]any{"id": id, "publisher": "p", "n": n, "to": "user:" + user})

@@ -13,14 +13,14 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// Resources are what gateways hold, and what they make NATS hold.
+// Resources counts what gateways use, in their own process and in NATS.
 type Resources struct {
-	Files   map[int]int    // open ones, by the gateway's process id
-	Tails   int            // consumers that read the stream for a gateway
-	Cursors map[string]int // durable consumers, by user and device
+	Files   map[int]int    // open files, by process ID of the gateway
+	Tails   int            // consumers with which gateways read the stream
+	Cursors map[string]int // durable consumers that hold a position, by user and device
 }
 
-// Measure counts. Open files are counted where the system has /proc.
+// Measure counts the resources of the gateways with the given process IDs. Counting open files needs /proc.
 func Measure(ctx context.Context, nc *nats.Conn, gateways ...int) (Resources, error) {
 	r := Resources{Files: map[int]int{}, Cursors: map[string]int{}}
 	for _, pid := range gateways {
@@ -51,16 +51,17 @@ func Measure(ctx context.Context, nc *nats.Conn, gateways ...int) (Resources, er
 	return r, consumers.Err()
 }
 
-// spare is how many files more than before are no leak: what the runtime and NATS open now and then.
-const spare = 16
+// maxExtraFiles is how many more files than before a gateway may have open without counting as a leak. The Go runtime and
+// the NATS client open some files occasionally.
+const maxExtraFiles = 16
 
-// Since compares what is held when all clients have gone with what was held before they came: no more files, one Tail for each
-// gateway, one durable for each cursor.
+// Since compares the resources after all clients have disconnected with those before they connected. It returns an error if
+// a gateway has more files open, if there is not exactly one tail per gateway, or if a position has several durables.
 func (r Resources) Since(before Resources) error {
 	var leaks []error
 	for pid, files := range r.Files {
-		if had, known := before.Files[pid]; known && files > had+spare {
-			leaks = append(leaks, fmt.Errorf("gateway %d has %d files open, and had %d", pid, files, had))
+		if had, known := before.Files[pid]; known && files > had+maxExtraFiles {
+			leaks = append(leaks, fmt.Errorf("gateway %d has %d files open, before it had %d", pid, files, had))
 		}
 	}
 	if r.Tails != len(r.Files) {
@@ -68,7 +69,7 @@ func (r Resources) Since(before Resources) error {
 	}
 	for id, n := range r.Cursors {
 		if n > 1 {
-			leaks = append(leaks, fmt.Errorf("cursor %s has %d durables", id, n))
+			leaks = append(leaks, fmt.Errorf("position %s has %d durables, want one", id, n))
 		}
 	}
 	return errors.Join(leaks...)

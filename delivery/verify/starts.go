@@ -5,55 +5,55 @@ import (
 	"sort"
 )
 
-// readers is what all clients of a user, by a cursor, saw and acknowledged of one epoch after another.
-type readers struct {
-	in map[int]*reading
+// readHistory is what all clients of one stored position have received and acknowledged, by epoch.
+type readHistory struct {
+	perEpoch map[int]*epochReads
 }
 
-type reading struct {
-	seen map[int32]moment // first
-	acks []high           // in the order of time
-	gaps []cover
+type epochReads struct {
+	seen map[int32]moment // when each publication was first received
+	acks []ackedSeq       // in the order of time
+	gaps []seqRange
 }
 
-// starts: a connection that starts at the stored position was not started behind anything that nobody of its cursor has read and
-// then acknowledged.
-func (j *judge) starts(c *Client, all map[cursorID]*readers) (violations []violation) {
-	id := cursorID{c.cfg.User, c.cfg.Device}
+// checkStarts checks the connections that started at the stored position. That position must not be past a publication,
+// unless a client with the same stored position had received and then acknowledged it.
+func (j *judge) checkStarts(c *Client, all map[positionID]*readHistory) (violations []violation) {
+	id := positionID{c.cfg.User, c.cfg.Device}
 	if all[id] == nil {
-		all[id] = j.readers(id)
+		all[id] = j.readHistory(id)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := j.life(c)
+	f := j.history(c)
 	if f == nil {
 		return nil
 	}
-	must := map[int][]int32{}
-	for k := range f.stays {
-		must[k] = f.must(k)
+	required := map[int][]int32{}
+	for k := range f.perEpoch {
+		required[k] = f.required(k)
 	}
 	for _, conn := range c.conns {
 		if conn.admitted == 0 || conn.resumed() || conn.ready.After == 0 {
 			continue
 		}
-		for _, i := range must[conn.epoch] {
+		for _, i := range required[conn.epoch] {
 			p := &j.published[i]
 			if p.seq > conn.ready.After {
 				break
 			}
-			if why := all[id].in[conn.epoch].unread(i, p, conn.admitted); why != "" {
-				violations = append(violations, violation{"lost", fmt.Sprintf("client %s, %s: it starts behind %s, which %s",
+			if why := all[id].perEpoch[conn.epoch].unread(i, p, conn.admitted); why != "" {
+				violations = append(violations, violation{"lost", fmt.Sprintf("client %s, %s: it starts after %s, which %s",
 					c.cfg.Name, conn, p, why)})
-				break // the others are of the same cause
+				break // further ones have the same cause
 			}
 		}
 	}
 	return violations
 }
 
-// unread says why a position behind the publication was not to be at a moment; empty: it was.
-func (r *reading) unread(i int32, p *publication, at moment) string {
+// unread returns why a stored position past the publication was wrong at the given moment, or "" if it was right.
+func (r *epochReads) unread(i int32, p *publication, at moment) string {
 	if r != nil {
 		for _, g := range r.gaps {
 			if g.covers(p) && g.at <= at {
@@ -73,12 +73,13 @@ func (r *reading) unread(i int32, p *publication, at moment) string {
 			return fmt.Sprintf("was seen at %s and not acknowledged by then", seen)
 		}
 	}
-	return "nobody had seen"
+	return "no client had received"
 }
 
-// readers gathers the cursor's clients. A device's cursor begins at the user's own.
-func (j *judge) readers(id cursorID) *readers {
-	all := &readers{in: map[int]*reading{}}
+// readHistory collects the reads of all clients that use the position. For a device, it includes the user's clients without
+// a device, because the position of a new device starts at the user's own.
+func (j *judge) readHistory(id positionID) *readHistory {
+	all := &readHistory{perEpoch: map[int]*epochReads{}}
 	for _, c := range j.clients {
 		if c.cfg.User == id.user && (c.cfg.Device == "" || c.cfg.Device == id.device) {
 			c.mu.Lock()
@@ -86,33 +87,33 @@ func (j *judge) readers(id cursorID) *readers {
 			c.mu.Unlock()
 		}
 	}
-	for _, r := range all.in {
+	for _, r := range all.perEpoch {
 		sort.Slice(r.acks, func(a, b int) bool { return r.acks[a].at < r.acks[b].at })
 	}
 	return all
 }
 
-func (all *readers) gather(c *Client) {
+func (all *readHistory) gather(c *Client) {
 	for _, conn := range c.conns {
 		if conn.admitted == 0 {
 			continue
 		}
-		r := all.in[conn.epoch]
+		r := all.perEpoch[conn.epoch]
 		if r == nil {
-			r = &reading{seen: map[int32]moment{}}
-			all.in[conn.epoch] = r
+			r = &epochReads{seen: map[int32]moment{}}
+			all.perEpoch[conn.epoch] = r
 		}
 		for _, g := range conn.gaps {
-			r.gaps = append(r.gaps, cover{after: g.After, next: g.Next, at: g.at})
+			r.gaps = append(r.gaps, seqRange{after: g.After, next: g.Next, at: g.at})
 		}
 		for _, f := range conn.frames {
 			switch f.kind {
 			case kindMsg:
-				if have, had := r.seen[f.what]; !had || f.at < have {
-					r.seen[f.what] = f.at
+				if have, had := r.seen[f.pub]; !had || f.at < have {
+					r.seen[f.pub] = f.at
 				}
 			case kindAckSent:
-				r.acks = append(r.acks, high{f.at, f.seq})
+				r.acks = append(r.acks, ackedSeq{f.at, f.seq})
 			}
 		}
 	}

@@ -1,12 +1,13 @@
-// Package verify drives a running Tidings by use, and says what does not hold.
+// Package verify publishes to and reads from a running Tidings, and checks that its guarantees hold.
 //
-// A Publisher stores numbered notifications and records which of them were acknowledged. A Client connects as a user does, comes
-// again whenever it is cut off, and records every frame. Both write into a Log, which compares what was promised with what was
-// seen: nothing lost, nothing foreign, nothing out of order, nothing twice, no word of the gateway that was not true. What lies
-// between them (gateways, servers, networks) may be killed, paused and replaced meanwhile.
+// A Publisher publishes numbered notifications and records which of them were acknowledged. A Client connects as a user,
+// reconnects whenever its connection ends, and records every frame. Both write to a Log, which compares what was
+// acknowledged with what was delivered: nothing is lost, goes to a wrong user, is out of order or delivered twice, and what
+// the gateway reports is true. Meanwhile a test may kill, pause and replace everything in between: gateways, NATS servers
+// and networks.
 //
-// Whoever reads a user's notifications by the same cursor must write into the same Log: what one acknowledges counts as read for
-// all.
+// All clients with the same user and device share a stored position, so they must write to the same Log: what one of them
+// acknowledges counts as read for all.
 package verify
 
 import (
@@ -20,21 +21,21 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// Log is what happened: what publishers were promised and what clients saw. It is safe for concurrent use; the zero value is
-// ready.
+// Log records what publishers published and what clients received. It is safe for concurrent use. The zero value is ready
+// to use.
 type Log struct {
 	once  sync.Once
 	began time.Time
 
 	mu         sync.Mutex
 	published  []publication
-	acks       []int32          // indices of published, in the order in which they were acknowledged
-	byID       map[string]int32 // index of published
+	acks       []int32          // indices in published, in the order of acknowledgement
+	byID       map[string]int32 // indices in published
 	publishers map[string]bool
 	epochs     []epoch
 	replaced   []moment
 	clients    []*Client
-	cursors    map[cursorID]*cursor
+	positions  map[positionID]*storedPosition
 }
 
 // moment is a time since the Log began, by the monotonic clock; 0: never.
@@ -47,27 +48,27 @@ func (m moment) String() string {
 	return fmt.Sprintf("%.3fs", time.Duration(m).Seconds())
 }
 
-// epoch is one that a client was told of, in the order of their first sight.
+// epoch is an epoch of the stream, and when a client first received it in a ready frame.
 type epoch struct {
 	name string
 	from moment
 }
 
-type cursorID struct{ user, device string }
+type positionID struct{ user, device string }
 
-// cursor is what clients learned of the position that they share.
-type cursor struct {
+// storedPosition is what is known about the position that the clients of a user, or of a device, share.
+type storedPosition struct {
 	clients []*Client
-	in      map[int]*cursorBegin // by the index of the epoch
+	start   map[int]*topicStart // by index of the epoch
 }
 
-// cursorBegin bounds where the topics of a cursor begin in an epoch: nothing that was published after the first ready lies
-// before it, nor anything behind the live of a connection that came later.
-type cursorBegin struct {
-	ready moment // the first
-	live  uint64 // the least seq, if
+// topicStart limits where the topics of a stored position start in an epoch. They include everything that was published
+// after the first ready frame, and everything past the seq of a live frame of a later connection.
+type topicStart struct {
+	ready moment // of the first ready frame
+	live  uint64 // the smallest seq of such a live frame, if known
 	known bool
-	whole bool // they begin with the stream: the cursor's clients had been in an epoch before
+	whole bool // they start at the beginning of the stream, because a client came with the position of an earlier epoch
 }
 
 func (l *Log) now() moment {
@@ -75,8 +76,8 @@ func (l *Log) now() moment {
 	return moment(max(1, time.Since(l.began)))
 }
 
-// Replaced says that the stream is about to be replaced: what was stored until now may be gone, and a client that did not have it
-// must be told by a gap.
+// Replaced declares that the stream is about to be replaced. Everything stored so far may be lost, and a client that had not
+// received it must receive a gap.
 func (l *Log) Replaced() {
 	at := l.now()
 	l.mu.Lock()
@@ -84,7 +85,8 @@ func (l *Log) Replaced() {
 	l.replaced = append(l.replaced, at)
 }
 
-// Removed says that notifications with these ids were deleted, have expired or were evicted on purpose: nobody must have them.
+// Removed declares that the notifications with these ids were deleted, have expired or were evicted on purpose. No client
+// need receive them.
 func (l *Log) Removed(id ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,16 +97,16 @@ func (l *Log) Removed(id ...string) {
 	}
 }
 
-// Stats count what happened.
+// Stats counts what a Log has recorded.
 type Stats struct {
 	Attempted, Acknowledged int                    // notifications
-	Connections             int                    // that were admitted
+	Connections             int                    // connections that received ready
 	Messages                int                    // msg frames
-	Repeats                 int                    // of them, those that their clients dropped
+	Repeats                 int                    // msg frames that clients dropped because of their seq
 	Acked                   int                    // acked frames
 	Live                    int                    // live frames
-	Gaps                    map[string]int         // by reason
-	Closes                  map[wire.CloseCode]int // connections that ended otherwise than by their clients; 1006: without a close frame
+	Gaps                    map[string]int         // gap frames by reason
+	Closes                  map[wire.CloseCode]int // connections not closed by their clients; 1006: no close frame
 	Goaways                 []wire.Goaway
 }
 
@@ -121,7 +123,7 @@ func (s Stats) String() string {
 	return b.String()
 }
 
-// Stats returns what happened until now.
+// Stats returns the current counts.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	s := Stats{
