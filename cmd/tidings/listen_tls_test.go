@@ -29,9 +29,9 @@ func TestListenSaysWhatIsWrongWithTLS(t *testing.T) {
 	}
 	_, port, _ := strings.Cut(g.listen, ":")
 	for want, args := range map[string][]string{
-		"the port speaks TLS (use wss://" + g.listen + ")": {"--url", "ws://" + g.listen},
-		"trust its authority with --tls-ca FILE":           {"--url", "wss://" + g.listen},
-		"name a host in --url that the certificate is for": {"--url", "wss://localhost:" + port, "--tls-ca", cert},
+		"the port uses TLS (use wss://" + g.listen + ")":  {"--url", "ws://" + g.listen},
+		"trust its authority with --tls-ca FILE":          {"--url", "wss://" + g.listen},
+		"use a host in --url that the certificate is for": {"--url", "wss://localhost:" + port, "--tls-ca", cert},
 	} {
 		if err := listen(t.Context(), io.Discard, args...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("listen %s: %v, want %q", args, err, want)

@@ -10,7 +10,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-func TestAcksAreGathered(t *testing.T) {
+func TestAcksAreCombined(t *testing.T) {
 	s := newServer(t)
 	r := start(s, func(cfg *client.Config) { cfg.AckEvery = time.Hour })
 	p := s.accept()
@@ -18,13 +18,13 @@ func TestAcksAreGathered(t *testing.T) {
 	for seq := uint64(1); seq <= 20; seq++ {
 		p.send(msg(seq))
 	}
-	first := next[wire.Ack](p).Seq // of 16, or of more that came meanwhile
+	first := next[wire.Ack](p).Seq // 16 messages, or more if they arrived before the ack was sent
 	if first < 16 {
-		t.Errorf("ack %d, want at least 16 in one", first)
+		t.Errorf("ack %d, want at least 16 in one frame", first)
 	}
 	r.until("msg 20")
 	p.send(wire.Acked{Seq: 1})
-	r.until("acked 1 0") // 20 was handled
+	r.until("acked 1 0") // so message 20 was handled
 	_ = r.stop()
 	if first < 20 {
 		if last := next[wire.Ack](p).Seq; last != 20 {
@@ -32,11 +32,11 @@ func TestAcksAreGathered(t *testing.T) {
 		}
 	}
 	if code := p.waitEnd(); code != websocket.CloseNormalClosure {
-		t.Errorf("closes with %d", code)
+		t.Errorf("close code %d", code)
 	}
 }
 
-func TestAcksSoon(t *testing.T) {
+func TestAcksArePrompt(t *testing.T) {
 	s := newServer(t)
 	start(s, nil)
 	p := s.accept()
@@ -49,19 +49,19 @@ func TestAcksSoon(t *testing.T) {
 		}
 		last = ack
 	}
-	p.send(wire.Live{Seq: 9}, wire.Ping{Seq: 11}, msg(12)) // only what was handled is acknowledged
+	p.send(wire.Live{Seq: 9}, wire.Ping{Seq: 11}, msg(12)) // only messages that were handled are acknowledged
 	if ack := next[wire.Ack](p).Seq; ack != 12 {
 		t.Errorf("ack %d, want 12", ack)
 	}
 }
 
-func TestAcksWhileTheHandlerIsBusy(t *testing.T) {
+func TestAcksWhileHandlerIsBusy(t *testing.T) {
 	s := newServer(t)
 	hold := make(gate)
 	start(s, func(cfg *client.Config) {
 		cfg.OnMessage = func(ctx context.Context, m client.Message) error {
 			if m.Seq == 2 {
-				return hold.pass(ctx)
+				return hold.wait(ctx)
 			}
 			return nil
 		}
@@ -78,9 +78,9 @@ func TestAcksWhileTheHandlerIsBusy(t *testing.T) {
 	}
 }
 
-// The last acknowledgement may have been lost with the connection: it is sent again on the next one, unless that one starts further
-// back.
-func TestAcksAgainAfterAReconnect(t *testing.T) {
+// The last acknowledgement may have been lost with the connection. It is sent again on the next
+// connection, unless that one starts before it.
+func TestAckIsRepeatedAfterReconnect(t *testing.T) {
 	s := newServer(t)
 	r := start(s, nil)
 	p := s.accept()
@@ -96,10 +96,10 @@ func TestAcksAgainAfterAReconnect(t *testing.T) {
 	}
 	p.cut()
 	p = s.accept()
-	wantResume(t, p.admit(ready(3)), "e1", 5) // an older copy of the stream: what was acknowledged of it means nothing now
+	wantResume(t, p.admit(ready(3)), "e1", 5) // an older copy of the stream was restored: earlier acknowledgements do not apply to it
 	p.send(msg(4))
 	if ack := next[wire.Ack](p).Seq; ack != 4 {
-		t.Errorf("ack %d, want what this connection brought", ack)
+		t.Errorf("ack %d, want only messages of this connection", ack)
 	}
 	r.until("msg 5", "msg 4")
 }
@@ -107,7 +107,7 @@ func TestAcksAgainAfterAReconnect(t *testing.T) {
 func TestManualAck(t *testing.T) {
 	s := newServer(t)
 	r := start(s, func(cfg *client.Config) { cfg.ManualAck = true })
-	r.Ack(7) // nothing was received yet
+	r.Ack(7) // before anything was received
 	p := s.accept()
 	p.admit(ready(2))
 	position := func(want uint64) {
@@ -117,11 +117,11 @@ func TestManualAck(t *testing.T) {
 	position(2)
 	p.send(msg(3), msg(4), msg(5), wire.Live{Seq: 8})
 	r.until("live at 8")
-	position(2)    // of what was handled nothing is acknowledged
-	r.Ack(6)       // was not given
-	r.Ack(1 << 60) // nor this
+	position(2)    // messages are handled, but not acknowledged
+	r.Ack(6)       // was not passed to OnMessage
+	r.Ack(1 << 60) // nor was this
 	r.Ack(4)
-	r.Ack(3) // behind that already
+	r.Ack(3) // lower than the acknowledgement before
 	if ack := next[wire.Ack](p).Seq; ack != 4 {
 		t.Errorf("ack %d, want 4", ack)
 	}
@@ -129,7 +129,7 @@ func TestManualAck(t *testing.T) {
 	p.cut()
 
 	p = s.accept()
-	wantResume(t, p.admit(ready(8)), "e1", 8) // the caller still has 5, and need not get it again
+	wantResume(t, p.admit(ready(8)), "e1", 8) // 5 was passed to OnMessage, and is not delivered again
 	if ack := next[wire.Ack](p).Seq; ack != 4 {
 		t.Errorf("ack %d, want 4 again", ack)
 	}
@@ -137,12 +137,12 @@ func TestManualAck(t *testing.T) {
 	if ack := next[wire.Ack](p).Seq; ack != 5 {
 		t.Errorf("ack %d, want 5", ack)
 	}
-	position(8) // nothing is left up to there
+	position(8) // everything up to 8 is acknowledged
 	p.send(wire.Live{Seq: 8}, wire.Ping{Seq: 12})
 	position(12)
 }
 
-func TestManualAckInTheHandler(t *testing.T) {
+func TestManualAckInHandler(t *testing.T) {
 	s := newServer(t)
 	var r *run
 	running := make(chan struct{})
@@ -163,13 +163,13 @@ func TestManualAckInTheHandler(t *testing.T) {
 	}
 }
 
-func TestAckIsIgnoredInAutomaticMode(t *testing.T) {
+func TestAckIsIgnoredWithoutManualAck(t *testing.T) {
 	s := newServer(t)
 	hold, entered := make(gate), make(chan struct{})
 	r := start(s, func(cfg *client.Config) {
 		cfg.OnMessage = func(ctx context.Context, m client.Message) error {
 			close(entered)
-			return hold.pass(ctx)
+			return hold.wait(ctx)
 		}
 	})
 	p := s.accept()
@@ -182,6 +182,6 @@ func TestAckIsIgnoredInAutomaticMode(t *testing.T) {
 	}
 	_ = r.stop()
 	if code := p.waitEnd(); code != websocket.CloseNormalClosure || len(p.frames) != 0 {
-		t.Errorf("closes with %d, after %d more frames", code, len(p.frames))
+		t.Errorf("close code %d after %d more frames", code, len(p.frames))
 	}
 }

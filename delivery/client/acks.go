@@ -7,37 +7,39 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// sendAcks is the goroutine that acknowledges, so that neither a busy handler nor the caller of Client.Ack holds it up. It
-// gathers what comes within Config.AckEvery, or ackBatch acknowledgements, into one frame.
+// sendAcks runs in a goroutine of its own and sends acknowledgements, so that neither a busy
+// handler nor the caller of Client.Ack delays them. It combines the acknowledgements of
+// Config.AckEvery, or ackBatch of them, into one frame.
 func (c *conn) sendAcks(ctx context.Context) {
 	due := time.NewTimer(c.cfg.AckEvery)
 	due.Stop()
-	gathering := false
+	waiting := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.progress.wake:
-			if !c.progress.full() {
-				if !gathering {
-					gathering = true
+			if !c.progress.batchFull() {
+				if !waiting {
+					waiting = true
 					due.Reset(c.cfg.AckEvery)
 				}
 				continue
 			}
 		case <-due.C:
 		}
-		gathering = false
+		waiting = false
 		due.Stop()
 		c.sendAck()
 	}
 }
 
-// sendAck acknowledges what there is, and the word of a gap. The number is taken with the writer held, so that numbers go out in order.
+// sendAck sends the pending acknowledgement and the answer to a gap. It holds the write lock while
+// it reads the sequence number, so that acknowledgements leave in order.
 func (c *conn) sendAck() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	seq, gap := c.progress.take()
+	seq, gap := c.progress.nextAck()
 	if gap {
 		c.writeLocked(wire.Pong{})
 	}

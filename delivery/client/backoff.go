@@ -2,21 +2,22 @@ package client
 
 import "time"
 
-// backoff is full jitter, as in "Exponential Backoff And Jitter" (AWS, 2015): a random time between nothing and a bound
-// that doubles, so that the clients of a gateway that died do not come back together.
+// backoff computes waits with full jitter, as in "Exponential Backoff And Jitter" (AWS, 2015): a
+// random time between zero and a bound that doubles. This keeps the clients of a gateway that died
+// from reconnecting at the same moment.
 type backoff struct {
-	least, most time.Duration
-	rand        func() float64
+	min, max time.Duration
+	rand     func() float64
 
 	tries int
 }
 
-// next returns how long to wait before the next try, and counts it.
+// next returns how long to wait before the next attempt, and counts the attempt.
 func (b *backoff) next() time.Duration {
-	bound := min(b.least, b.most)
+	bound := min(b.min, b.max)
 	for range b.tries {
-		if bound >= b.most/2 {
-			bound = b.most
+		if bound >= b.max/2 {
+			bound = b.max
 			break
 		}
 		bound *= 2
@@ -25,9 +26,9 @@ func (b *backoff) next() time.Duration {
 	return time.Duration(b.rand() * float64(bound))
 }
 
-// soon returns the jitter of a first try, and counts nothing.
-func (b *backoff) soon() time.Duration {
-	return time.Duration(b.rand() * float64(min(b.least, b.most)))
+// first returns the wait before a first attempt, and does not count it.
+func (b *backoff) first() time.Duration {
+	return time.Duration(b.rand() * float64(min(b.min, b.max)))
 }
 
 func (b *backoff) reset() { b.tries = 0 }

@@ -1,9 +1,10 @@
-// Package client receives notifications from a Tidings gateway: it connects, resumes behind what was handled, acknowledges,
-// and comes again when a connection is lost.
+// Package client receives notifications from a Tidings gateway. It connects, resumes after the last
+// message it handled, acknowledges messages, and reconnects when a connection is lost.
 //
-// A message is handled once per client as long as its position is kept: within one Client by the Client, across runs by
-// whoever saves Client.Position and gives it to Config.Resume. Without that the server's stored position counts, and a
-// message whose acknowledgement was lost comes again.
+// A client handles each message once as long as it knows its position. Within one Client, the
+// Client keeps the position. Across runs, save Client.Position and pass it to Config.Resume.
+// Without a saved position the server's stored position counts, and a message whose acknowledgement
+// was lost is delivered again.
 //
 // The package imports neither NATS nor the gateway.
 package client
@@ -18,45 +19,48 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// State is what a client is doing.
+// State says what a client is doing.
 type State string
 
-// The states of a client. From Waiting it goes back to Connecting; Closed is the end of a Run.
+// The states of a client. After Waiting a client is Connecting again. Closed is the state after Run
+// returns.
 const (
-	Connecting State = "connecting" // asking for a token, connecting, authenticating
-	Replaying  State = "replaying"  // admitted; what was missed comes
+	Connecting State = "connecting" // gets a token, connects, authenticates
+	Replaying  State = "replaying"  // admitted; receives the messages that it missed
 	Live       State = "live"       // caught up
-	Waiting    State = "waiting"    // before the next attempt
+	Waiting    State = "waiting"    // waits before the next attempt
 	Closed     State = "closed"
 )
 
-// Ready, Gap are the frames of those names.
 type (
+	// Ready is the frame that admits the client.
 	Ready = wire.Ready
-	Gap   = wire.Gap
+	// Gap is the frame that reports that messages may be missing.
+	Gap = wire.Gap
 )
 
-// Message is a notification. Data is its JSON (a text is a JSON string), or DataB64 its bytes.
+// Message is a notification. Data is its JSON (text is a JSON string); DataB64 holds the bytes of
+// data that is neither JSON nor text.
 type Message struct {
 	wire.Msg
-	Epoch    string // of Seq
-	Replayed bool   // it came before the connection was live
+	Epoch    string // the epoch that Seq belongs to
+	Replayed bool   // the message arrived before the connection was live
 }
 
-// Client keeps one connection to a gateway.
+// Client keeps one connection to a gateway. Its methods may be called by any goroutine.
 type Client struct {
-	cfg      Config // static after New
+	cfg      Config // not changed after New
 	progress *progress
 	running  atomic.Bool
 
 	// Owned by Run.
-	back    backoff
-	reached bool // a connection was made, so the URL was right
-	hurried bool // came again at once after an expired lease, and was not live since
-	failed  failure
+	back         backoff
+	connected    bool // a dial has succeeded, so the URL is right
+	leaseRetried bool // reconnected without backoff after an expired lease, and has not been live since
+	failed       failure
 }
 
-// New validates the configuration. It starts nothing.
+// New validates the configuration and returns a client. It does not connect; Run does.
 func New(cfg Config) (*Client, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -65,18 +69,22 @@ func New(cfg Config) (*Client, error) {
 	return &Client{
 		cfg:      cfg,
 		progress: newProgress(cfg.ManualAck, cfg.Resume),
-		back:     backoff{least: cfg.MinBackoff, most: cfg.MaxBackoff, rand: cfg.Rand},
+		back:     backoff{min: cfg.MinBackoff, max: cfg.MaxBackoff, rand: cfg.Rand},
 	}, nil
 }
 
-// Run connects, and again whenever the connection is lost. It returns nil once ctx is done, which is how a client is
-// stopped: what was handled is acknowledged before, in at most a second. It returns a *CloseError where the server said
-// not to come again, an error that wraps ErrUnauthorized where Config.Token did, and one that wraps ErrScheme or ErrCertificate
-// if TLS fails before the first connection. It waits for a callback that is
-// running and for its own goroutines. A client runs once at a time; run again, it goes on where it was.
+// Run connects, and reconnects whenever the connection is lost. To stop the client, cancel ctx: Run
+// then acknowledges what was handled, which takes at most a second, and returns nil.
+//
+// Run returns a *CloseError if the server closes with a code after which a client must not
+// reconnect. It returns an error that wraps ErrUnauthorized if Config.Token does, and one that
+// wraps ErrScheme or ErrCertificate if TLS fails before the first connection.
+//
+// Run waits for a callback that is running and for its own goroutines. Only one Run can be active
+// at a time. A later Run continues at the client's position.
 func (c *Client) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
-		return errors.New("client: Run is running already")
+		return errors.New("client: Run is already running")
 	}
 	defer c.running.Store(false)
 	for {
@@ -100,7 +108,7 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		case <-pause.C:
 		}
-		if end.failed {
+		if end.handlerFailed {
 			c.failed.pauses += wait
 		}
 	}
@@ -112,37 +120,40 @@ func (c *Client) attempt(ctx context.Context) *ending {
 	if err != nil {
 		return &ending{err: fmt.Errorf("token: %w", err), stop: errors.Is(err, ErrUnauthorized)}
 	}
-	cn, end := dial(ctx, &c.cfg, c.progress, !c.reached)
+	cn, end := dial(ctx, &c.cfg, c.progress, !c.connected)
 	if end != nil {
 		return end
 	}
-	c.reached = true
+	c.connected = true
 	defer cn.close()
 	cn.start(ctx, token)
 	return c.serve(ctx, cn)
 }
 
-// pause is how long to wait after an attempt.
+// pause returns how long to wait after an attempt.
 func (c *Client) pause(end *ending) time.Duration {
 	d := c.back.next()
 	var closed *CloseError
 	switch {
-	case end.wait > 0 && end.spread:
+	case end.wait > 0 && end.jitter:
 		return end.wait + d
 	case end.wait > 0:
 		return end.wait
-	case !c.hurried && errors.As(end.err, &closed) && closed.Code == wire.CloseLeaseExpired:
-		c.hurried = true
-		return c.back.soon()
+	case !c.leaseRetried && errors.As(end.err, &closed) && closed.Code == wire.CloseLeaseExpired:
+		c.leaseRetried = true
+		return c.back.first()
 	}
 	return d
 }
 
-// Ack acknowledges all messages up to seq, if Config.ManualAck is set. It does not block, is gathered with others into one
-// frame, and may come after a reconnect too. A seq that OnMessage was not given is ignored. Once OnReady has
-// reported that seq starts over, earlier messages must not be acknowledged any more: their numbers may mean others now.
+// Ack acknowledges all messages up to seq. It has an effect only if Config.ManualAck is set. Ack
+// does not block; several acknowledgements are combined into one frame. It may be called after a
+// reconnect. A seq beyond the last message passed to OnMessage is ignored. Once OnReady has
+// reported that seq starts over, do not acknowledge earlier messages: their numbers may belong to
+// other messages now.
 func (c *Client) Ack(seq uint64) { c.progress.acknowledge(seq) }
 
-// Position is what to give to Config.Resume in a later run: up to there everything was handled, or acknowledged if
-// Config.ManualAck is set. It is zero before the first admission.
+// Position returns the value to pass to Config.Resume in a later run. All messages up to it were
+// handled, or acknowledged if Config.ManualAck is set. It is zero before the server admits the
+// client for the first time.
 func (c *Client) Position() Position { return c.progress.position() }

@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-func TestStopSendsWhatIsPending(t *testing.T) {
+func TestStopSendsPendingAck(t *testing.T) {
 	s := newServer(t)
 	r := start(s, func(cfg *client.Config) { cfg.AckEvery = time.Hour })
 	p := s.accept()
@@ -27,12 +27,13 @@ func TestStopSendsWhatIsPending(t *testing.T) {
 		t.Errorf("ack %d, want 2", ack)
 	}
 	if code := p.waitEnd(); code != websocket.CloseNormalClosure {
-		t.Errorf("closes with %d", code)
+		t.Errorf("close code %d", code)
 	}
 }
 
-// The handler that is running when the client is stopped counts, if it succeeds; none is called after it.
-func TestStopWaitsForTheHandler(t *testing.T) {
+// A handler that is running when the client is stopped counts if it succeeds. No handler is called
+// after it.
+func TestStopWaitsForHandler(t *testing.T) {
 	s := newServer(t)
 	hold, entered := make(chan struct{}), make(chan struct{})
 	r := start(s, func(cfg *client.Config) {
@@ -65,10 +66,10 @@ func TestStopWaitsForTheHandler(t *testing.T) {
 	}
 }
 
-// A server that neither reads nor answers holds the end up for a second.
+// A server that neither reads nor answers delays the end by a second at most.
 func TestStopIsBounded(t *testing.T) {
 	s := newServer(t)
-	s.set(func(s *server) { s.unheard = true })
+	s.set(func(s *server) { s.noReads = true })
 	r := start(s, nil)
 	p := s.accept()
 	p.send(wire.Hello{Protocol: wire.Subprotocol}, ready(0), msg(1))
@@ -78,7 +79,7 @@ func TestStopIsBounded(t *testing.T) {
 		t.Errorf("Run = %v", err)
 	}
 	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("the end took %v", took)
+		t.Errorf("Run took %v to return", took)
 	}
 }
 
@@ -97,13 +98,13 @@ func TestCloseCodesThatStop(t *testing.T) {
 			t.Errorf("error = %v", err)
 		}
 		r.want("connecting", "closed")
-		if !errors.Is(r.why(client.Closed), err) {
-			t.Errorf("closed for %v", r.why(client.Closed))
+		if !errors.Is(r.reason(client.Closed), err) {
+			t.Errorf("closed with %v", r.reason(client.Closed))
 		}
 	}
 }
 
-func TestCloseCodesThatComeAgain(t *testing.T) {
+func TestCloseCodesThatReconnect(t *testing.T) {
 	s := newServer(t)
 	r := start(s, nil)
 	for _, code := range []wire.CloseCode{
@@ -114,19 +115,19 @@ func TestCloseCodesThatComeAgain(t *testing.T) {
 		p.admit(ready(0))
 		p.close(code, "")
 		r.until("waiting")
-		wantClose(t, r.why(client.Waiting), code)
+		wantClose(t, r.reason(client.Waiting), code)
 	}
 	s.accept()
 }
 
-// The close frame may get lost; the goaway before it says as much.
-func TestGoawayStands(t *testing.T) {
+// The close frame may get lost. The goaway frame before it says the same.
+func TestGoawayWithoutCloseFrame(t *testing.T) {
 	s := newServer(t)
 	r := start(s, nil)
 	p := s.accept()
 	p.admit(ready(0))
 	p.send(wire.Goaway{Code: wire.CloseDisconnected, Reason: "logout"})
-	eventually(t, "the client reads it", func() bool { p.send(wire.Ping{}); return len(p.frames) > 0 })
+	eventually(t, "the client has read goaway", func() bool { p.send(wire.Ping{}); return len(p.frames) > 0 })
 	p.cut()
 	err := r.wait()
 	wantClose(t, err, wire.CloseDisconnected)
@@ -135,37 +136,37 @@ func TestGoawayStands(t *testing.T) {
 	}
 }
 
-func TestTokenStaysOutOfErrors(t *testing.T) {
+func TestErrorsDoNotContainToken(t *testing.T) {
 	const canary = "token-CANARY-7f3a"
 	s := newServer(t)
-	var heard []error
+	var reported []error
 	r := start(s, func(cfg *client.Config) {
 		cfg.Token = func(context.Context) (string, error) { return canary, nil }
-		cfg.OnError = func(err error) { heard = append(heard, err) }
+		cfg.OnError = func(err error) { reported = append(reported, err) }
 		onState := cfg.OnState
 		cfg.OnState = func(state client.State, err error) {
-			heard = append(heard, err)
+			reported = append(reported, err)
 			onState(state, err)
 		}
 	})
-	last := func() *peer {
+	connect := func() *peer {
 		p := s.accept()
 		if p.admit(ready(0)).Token != canary {
-			t.Error("the token is another")
+			t.Error("auth has another token")
 		}
 		return p
 	}
-	last().sendRaw(websocket.TextMessage, canary)
-	last().close(wire.CloseInternal, "no "+canary)
-	p := last()
+	connect().sendRaw(websocket.TextMessage, canary)
+	connect().close(wire.CloseInternal, "no "+canary)
+	p := connect()
 	p.send(wire.Error{Code: canary, Message: canary}, wire.Goaway{Code: wire.CloseInternal, Reason: canary})
 	p.close(wire.CloseInternal, "")
-	last().close(wire.CloseUnauthorized, "unknown token: "+canary)
+	connect().close(wire.CloseUnauthorized, "unknown token: "+canary)
 	err := r.wait()
 	wantClose(t, err, wire.CloseUnauthorized)
-	for _, err := range append(heard, err) {
+	for _, err := range append(reported, err) {
 		if err != nil && strings.Contains(err.Error(), canary) {
-			t.Errorf("an error quotes the token: %v", err)
+			t.Errorf("an error contains the token: %v", err)
 		}
 	}
 }

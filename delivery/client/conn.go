@@ -14,75 +14,75 @@ import (
 )
 
 const (
-	queueLength = 256              // frames that wait for a busy handler
-	writeWait   = 10 * time.Second // for one frame; then the connection is taken for dead
+	queueLength = 256              // frames queued while the handler is busy
+	writeWait   = 10 * time.Second // for one frame; after that the connection is considered dead
 	closeWait   = time.Second      // for the last acknowledgement and the close handshake
 )
 
-// event is what the connection's goroutines hand to the one that runs Run.
+// event is sent by the goroutines of a connection to the goroutine of Run.
 type event struct {
 	frame   wire.Frame
-	problem error // to be told, no more
+	problem error // reported to OnError; the connection stays open
 	end     *ending
 }
 
-// conn is one connection. Its goroutines: one reads and answers pings, so that a busy handler does not keep it from doing
-// so, one sends acknowledgements, one cuts a connection that does not end, and at times one renews the lease. close ends
-// and awaits them.
+// conn is one connection. One goroutine reads and answers pings, so that a busy handler does not
+// delay the answers. One sends acknowledgements. One closes an abandoned connection. A fourth
+// renews the lease when needed. close ends all of them and waits for them.
 type conn struct {
 	// Static after dial.
-	cfg       *Config
-	ws        *websocket.Conn
-	progress  *progress
-	events    chan event
-	cancel    context.CancelFunc
-	work      sync.WaitGroup
-	abandon   func()        // closes abandoned
-	abandoned chan struct{} // nothing more is expected of the connection than its end
-	over      chan struct{} // closed when the reader has ended
+	cfg        *Config
+	ws         *websocket.Conn
+	progress   *progress
+	events     chan event
+	cancel     context.CancelFunc
+	work       sync.WaitGroup
+	abandon    func()        // closes abandoned
+	abandoned  chan struct{} // closed when the connection only has to end
+	readerDone chan struct{} // closed when the reader has returned
 
 	// Owned by the reader.
-	buf      bytes.Buffer
-	silence  time.Duration // how long nothing may arrive
-	alive    time.Duration // between signs of life while the handler keeps it from reading
-	admitted bool          // ready came
-	goaway   *wire.Goaway
+	buf       bytes.Buffer
+	silence   time.Duration // maximum time without any data from the server
+	pongEvery time.Duration // interval of the pongs sent while a full queue blocks the reader
+	admitted  bool          // ready has arrived
+	goaway    *wire.Goaway
 
 	// Guarded by writing, which is held during a write.
 	writing sync.Mutex
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	tokens  []string // sent, and cut out of what the server says
-	failure error    // of a write
+	tokens  []string // sent to the server, and removed from its texts
+	failure error    // of the first write that failed
 
 	renewing atomic.Bool
 }
 
-// start authenticates, which must come before any other frame, and starts the goroutines.
+// start sends auth, which must be the first frame, and starts the goroutines.
 func (c *conn) start(ctx context.Context, token string) {
 	auth := wire.Auth{Token: token, Device: c.cfg.Device}
 	if from := c.progress.resume(); from.Epoch != "" {
 		auth.After, auth.Epoch, auth.User = &from.Seq, from.Epoch, from.User
 	}
-	c.remember(token)
+	c.rememberToken(token)
 	c.write(auth)
 	ctx, c.cancel = context.WithCancel(ctx)
-	c.work.Go(func() { defer close(c.over); c.read(ctx) })
-	c.work.Go(c.cut)
+	c.work.Go(func() { defer close(c.readerDone); c.read(ctx) })
+	c.work.Go(c.closeAbandoned)
 	c.work.Go(func() { c.sendAcks(ctx) })
 }
 
-// write sends one frame. Should it fail, the reader ends the connection.
+// write sends one frame. If it fails, the reader ends the connection.
 func (c *conn) write(f wire.Frame) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	c.writeLocked(f)
 }
 
-// writeLocked wants writing held.
+// writeLocked is write for a caller that holds writing.
 func (c *conn) writeLocked(f wire.Frame) {
-	_ = c.ws.SetWriteDeadline(time.Now().Add(writeWait)) // never fails in gorilla; the write would
+	_ = c.ws.SetWriteDeadline(time.Now().Add(writeWait)) // never fails in gorilla/websocket; the write would fail
 	err := c.ws.WriteMessage(websocket.TextMessage, wire.Append(nil, f))
 	if err == nil || errors.Is(err, websocket.ErrCloseSent) {
 		return
@@ -92,23 +92,25 @@ func (c *conn) writeLocked(f wire.Frame) {
 	if c.failure == nil {
 		c.failure = err
 	}
-	c.abandon() // but not at once: the server may have said why before it stopped reading, for the reader to find
+	c.abandon() // closes later: the reader may still find a frame in which the server says why it stopped reading
 }
 
-// cut is the goroutine that closes an abandoned connection: when the reader has ended, at the latest after closeWait.
-func (c *conn) cut() {
+// closeAbandoned runs in a goroutine of its own. It closes an abandoned connection when the reader
+// has returned, or after closeWait.
+func (c *conn) closeAbandoned() {
 	<-c.abandoned
 	late := time.NewTimer(closeWait)
 	defer late.Stop()
 	select {
-	case <-c.over:
+	case <-c.readerDone:
 	case <-late.C:
 	}
-	_ = c.ws.Close() // ends what is stuck in a read or a write
+	_ = c.ws.Close() // unblocks reads and writes
 }
 
-// close says what is left to say, ends the connection and waits for its goroutines. The reader goes on reading until the
-// server's close frame, since closing with bytes unread resets the connection and may destroy the last acknowledgement.
+// close sends the pending acknowledgement and a close frame, and waits for the goroutines. The
+// reader keeps reading until the server's close frame: closing a socket with unread bytes resets
+// it, and that can destroy the last acknowledgement.
 func (c *conn) close() {
 	c.cancel()
 	c.abandon()
@@ -117,22 +119,23 @@ func (c *conn) close() {
 	c.work.Wait()
 }
 
-// sendClose sends a close frame, unless there was one.
+// sendClose sends a close frame unless one was sent before.
 func (c *conn) sendClose(code int) {
 	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeWait))
 }
 
-// remember keeps a token that goes to the server, so that it can be cut out of what comes back.
-func (c *conn) remember(token string) {
+// rememberToken stores a token that is sent to the server, so that redact can remove it from the
+// server's texts.
+func (c *conn) rememberToken(token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tokens = append(c.tokens, token)
-	c.tokens = c.tokens[max(0, len(c.tokens)-2):] // an answer may still be to the one before
+	c.tokens = c.tokens[max(0, len(c.tokens)-2):] // the server may still answer the previous token
 }
 
-// clean is what the server said, without the token: an authenticator may quote it. Words of a few letters are no secret,
-// and cutting them would spoil the text.
-func (c *conn) clean(text string) string {
+// redact removes tokens from a text of the server, because an authenticator may quote them. Tokens
+// of a few letters are not secret, and removing them would spoil the text.
+func (c *conn) redact(text string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, token := range c.tokens {
@@ -143,7 +146,7 @@ func (c *conn) clean(text string) string {
 	return text
 }
 
-// writeFailure is why a write failed, if one did.
+// writeFailure returns the error of the first write that failed, or nil.
 func (c *conn) writeFailure() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

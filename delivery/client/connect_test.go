@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-func TestNewRefuses(t *testing.T) {
+func TestNewRejects(t *testing.T) {
 	for name, change := range map[string]func(cfg *client.Config){
 		"no URL":       func(cfg *client.Config) { cfg.URL = "" },
 		"no host":      func(cfg *client.Config) { cfg.URL = "ws:///v1/ws" },
@@ -31,7 +31,7 @@ func TestNewRefuses(t *testing.T) {
 				URL:       "ws://127.0.0.1:1",
 				Token:     func(context.Context) (string, error) { return "", nil },
 				OnMessage: func(context.Context, client.Message) error { return nil },
-				Resume:    &client.Position{}, // as saved before anything was received
+				Resume:    &client.Position{}, // as saved before the first admission
 			}
 			if _, err := client.New(cfg); err != nil {
 				t.Fatal(err)
@@ -66,7 +66,7 @@ func TestURL(t *testing.T) {
 			t.Errorf("Origin is %q", got)
 		}
 		if got := p.request.Header.Get("Sec-WebSocket-Protocol"); got != wire.Subprotocol {
-			t.Errorf("offers %q", got)
+			t.Errorf("subprotocol %q offered", got)
 		}
 		_ = r.stop()
 	}
@@ -89,7 +89,7 @@ func TestConnects(t *testing.T) {
 			t.Fatalf("auth = %+v", auth)
 		}
 		p.send(wire.Gap{After: 41, Next: 97, Reason: wire.GapExpired})
-		next[wire.Pong](p) // that it was heard
+		next[wire.Pong](p) // the answer to the gap
 		topic := wire.Msg{Seq: 97, ID: "a", Kind: "k", Time: time.Now().UTC(), Topic: "releases", DataB64: []byte{0xff}}
 		p.send(topic, wire.Live{Seq: 105}, msg(106), wire.Acked{Seq: 106, Unread: 2})
 		p.sendRaw(1, `{"type":"poke","seq":"x"}`)
@@ -110,14 +110,14 @@ func TestConnects(t *testing.T) {
 	}
 }
 
-func TestAnotherProtocolStops(t *testing.T) {
-	for name, tell := range map[string]func(s *server){
+func TestOtherProtocolStops(t *testing.T) {
+	for name, serve := range map[string]func(s *server){
 		"subprotocol": func(s *server) { s.set(func(s *server) { s.choose = "tidings.v2" }) },
 		"hello":       func(s *server) { go func() { s.accept().send(wire.Hello{Protocol: "tidings.v2"}) }() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
-			tell(s)
+			serve(s)
 			wantClose(t, start(s, nil).wait(), wire.CloseNoProtocol)
 		})
 	}
@@ -132,7 +132,7 @@ func wantClose(t *testing.T, err error, code wire.CloseCode) {
 	}
 }
 
-func TestHTTPRefusals(t *testing.T) {
+func TestHTTPErrors(t *testing.T) {
 	for status, code := range map[int]wire.CloseCode{
 		400: wire.CloseNoProtocol, 401: wire.CloseUnauthorized, 403: wire.CloseForbidden, 404: wire.CloseNoProtocol,
 	} {
@@ -141,7 +141,7 @@ func TestHTTPRefusals(t *testing.T) {
 		r := start(s, nil)
 		wantClose(t, r.wait(), code)
 		r.want("connecting", "closed")
-		wantClose(t, r.why(client.Closed), code)
+		wantClose(t, r.reason(client.Closed), code)
 	}
 	for status, code := range map[int]wire.CloseCode{
 		200: 0, 301: 0, 429: wire.CloseTooMany, 500: 0, 502: 0, 503: wire.CloseUnavailable,
@@ -150,10 +150,10 @@ func TestHTTPRefusals(t *testing.T) {
 		s.set(func(s *server) { s.refuse = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) } })
 		r := start(s, nil)
 		r.want("connecting", "waiting", "connecting", "waiting")
-		if err := r.why(client.Waiting); code != 0 {
+		if err := r.reason(client.Waiting); code != 0 {
 			wantClose(t, err, code)
 		} else if err == nil {
-			t.Errorf("%d: waits without a reason", status)
+			t.Errorf("%d: waits without an error", status)
 		}
 		s.set(func(s *server) { s.refuse = nil })
 		s.accept().admit(ready(0))
@@ -162,11 +162,11 @@ func TestHTTPRefusals(t *testing.T) {
 	}
 }
 
-func TestHTTPRetryAfterWins(t *testing.T) {
+func TestHTTPRetryAfter(t *testing.T) {
 	s := newServer(t)
 	var refused time.Time
 	s.set(func(s *server) {
-		s.refuse = func(w http.ResponseWriter, _ *http.Request) { // called with mu held
+		s.refuse = func(w http.ResponseWriter, _ *http.Request) { // called with mu connecting
 			s.refuse, refused = nil, time.Now()
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(503)
@@ -176,18 +176,18 @@ func TestHTTPRetryAfterWins(t *testing.T) {
 	p := s.accept()
 	s.set(func(*server) {
 		if waited := p.at.Sub(refused); waited < time.Second {
-			t.Errorf("came again after %v", waited)
+			t.Errorf("reconnected after %v", waited)
 		}
 	})
 }
 
-func TestServerAway(t *testing.T) {
+func TestUnreachableServer(t *testing.T) {
 	s := newServer(t)
 	s.Close()
 	r := start(s, nil)
 	r.want("connecting", "waiting", "connecting", "waiting")
-	if err := r.why(client.Waiting); err == nil {
-		t.Error("waits without a reason")
+	if err := r.reason(client.Waiting); err == nil {
+		t.Error("waits without an error")
 	}
 	if err := r.stop(); err != nil {
 		t.Errorf("Run = %v", err)
@@ -196,21 +196,21 @@ func TestServerAway(t *testing.T) {
 
 func TestStopWhileConnecting(t *testing.T) {
 	s := newServer(t)
-	held := make(chan struct{})
+	connecting := make(chan struct{})
 	s.set(func(s *server) {
 		s.refuse = func(_ http.ResponseWriter, r *http.Request) {
-			close(held)
+			close(connecting)
 			<-r.Context().Done()
 		}
 	})
 	r := start(s, nil)
-	receive(t, held)
+	receive(t, connecting)
 	if err := r.stop(); err != nil {
 		t.Errorf("Run = %v", err)
 	}
 }
 
-func TestRunsOnceAtATime(t *testing.T) {
+func TestOnlyOneRun(t *testing.T) {
 	s := newServer(t)
 	r := start(s, nil)
 	p := s.accept()
@@ -218,18 +218,18 @@ func TestRunsOnceAtATime(t *testing.T) {
 	p.send(msg(8), wire.Live{Seq: 8})
 	r.until("live at 8")
 	if err := r.Run(context.Background()); err == nil {
-		t.Error("a second Run was let in")
+		t.Error("a second Run did not fail")
 	}
 	_ = r.stop()
 
 	ctx, cancel := context.WithCancel(context.Background())
-	again := make(chan error, 1)
-	go func() { again <- r.Run(ctx) }()
+	second := make(chan error, 1)
+	go func() { second <- r.Run(ctx) }()
 	if auth := s.accept().admit(ready(8)); auth.After == nil || *auth.After != 8 {
 		t.Errorf("the second Run resumes with %+v", auth)
 	}
 	cancel()
-	if err := receive(t, again); err != nil {
+	if err := receive(t, second); err != nil {
 		t.Errorf("Run = %v", err)
 	}
 }

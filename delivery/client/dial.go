@@ -12,14 +12,14 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// dial connects, without saying anything yet. first: no dial has succeeded before.
+// dial connects and sends nothing. first reports that no dial has succeeded before.
 func dial(ctx context.Context, cfg *Config, at *progress, first bool) (*conn, *ending) {
 	dialer, release := interruptible(ctx, cfg.Dialer)
 	defer release()
 	ws, response, err := dialer.DialContext(ctx, cfg.URL, cfg.Header)
 	if err != nil {
-		if misset := explainTLS(ctx, dialer, cfg.URL, response, err, first); misset != nil {
-			return nil, &ending{err: fmt.Errorf("connect: %w", misset), stop: first}
+		if tlsErr := explainTLS(ctx, dialer, cfg.URL, response, err, first); tlsErr != nil {
+			return nil, &ending{err: fmt.Errorf("connect: %w", tlsErr), stop: first}
 		}
 		if errors.Is(err, websocket.ErrBadHandshake) && response.StatusCode != http.StatusSwitchingProtocols {
 			return nil, refused(response)
@@ -35,25 +35,27 @@ func dial(ctx context.Context, cfg *Config, at *progress, first bool) (*conn, *e
 	abandoned := make(chan struct{})
 	return &conn{
 		cfg: cfg, ws: ws, progress: at,
-		events:    make(chan event, queueLength),
-		abandon:   sync.OnceFunc(func() { close(abandoned) }),
-		abandoned: abandoned,
-		over:      make(chan struct{}),
-		silence:   cfg.Grace + cfg.Grace/2,
-		alive:     cfg.Grace / 2,
+		events:     make(chan event, queueLength),
+		abandon:    sync.OnceFunc(func() { close(abandoned) }),
+		abandoned:  abandoned,
+		readerDone: make(chan struct{}),
+		silence:    cfg.Grace + cfg.Grace/2,
+		pongEvery:  cfg.Grace / 2,
 	}, nil
 }
 
-// interruptible makes a dial end with ctx. gorilla/websocket 1.5.3 heeds a cancellation only until the connection is made,
-// and then waits for the handshake up to its timeout. The connection is released when the dial is over.
+// interruptible returns a dialer whose dials end with ctx. gorilla/websocket 1.5.3 observes a
+// cancellation only until the TCP connection is established, and then waits for the handshake up to
+// its timeout. Call release when the dial has returned; from then on ctx does not close the
+// connection.
 func interruptible(ctx context.Context, d *websocket.Dialer) (dialer *websocket.Dialer, release func()) {
 	type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
-	var held []func() bool
-	hold := func(dial dialFunc) dialFunc {
+	var stops []func() bool
+	closeOnDone := func(dial dialFunc) dialFunc {
 		return func(dialing context.Context, network, addr string) (net.Conn, error) {
 			nc, err := dial(dialing, network, addr)
 			if err == nil {
-				held = append(held, context.AfterFunc(ctx, func() { _ = nc.Close() }))
+				stops = append(stops, context.AfterFunc(ctx, func() { _ = nc.Close() }))
 			}
 			return nc, err
 		}
@@ -66,12 +68,12 @@ func interruptible(ctx context.Context, d *websocket.Dialer) (dialer *websocket.
 		plain = (&net.Dialer{}).DialContext
 	}
 	copied := *d
-	copied.NetDialContext = hold(plain)
+	copied.NetDialContext = closeOnDone(plain)
 	if d.NetDialTLSContext != nil {
-		copied.NetDialTLSContext = hold(d.NetDialTLSContext)
+		copied.NetDialTLSContext = closeOnDone(d.NetDialTLSContext)
 	}
 	return &copied, func() {
-		for _, stop := range held {
+		for _, stop := range stops {
 			stop()
 		}
 	}

@@ -10,17 +10,19 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// ErrUnauthorized is for Config.Token: an error that wraps it says that there is no token to be had, and stops the client.
+// ErrUnauthorized is for Config.Token: an error that wraps it means that no token is available, and
+// stops the client.
 var ErrUnauthorized = errors.New("unauthorized")
 
-// CloseError says that the server closed the connection, or refused it. Code.Again tells whether the client comes again
-// by itself; Run returns it where not. An HTTP refusal carries the close code that means the same.
+// CloseError reports that the server closed or refused the connection. Code.Retry reports whether
+// the client reconnects; if it does not, Run returns the error. For a refusal with an HTTP status,
+// Code is the close code with the same meaning.
 type CloseError struct {
 	Code   wire.CloseCode
 	Reason string
 }
 
-// Error implements error.
+// Error returns the code, the reason, and a hint if there is one.
 func (e *CloseError) Error() string {
 	text := "closed with " + e.Code.String()
 	if e.Reason != "" {
@@ -28,32 +30,32 @@ func (e *CloseError) Error() string {
 	}
 	switch e.Code {
 	case wire.CloseUnauthorized:
-		text += " (does Config.Token return a fresh token of this server?)"
+		text += " (check that Config.Token returns a fresh token of this server)"
 	case wire.CloseNoProtocol:
 		text += " (this client speaks " + wire.Subprotocol + ")"
 	}
 	return text
 }
 
-// ending is why an attempt at a connection is over, and what follows from it.
+// ending is why a connection attempt is over, and what the client does next.
 type ending struct {
-	err    error
-	stop   bool          // for good
-	failed bool          // by OnMessage, on a message that it is to be given again
-	wait   time.Duration // before the next attempt, at least, by the server's wish; 0: it has none
-	// spread tells that wait is the same for every client and wants jitter.
-	spread bool
+	err           error
+	stop          bool          // Run returns err
+	handlerFailed bool          // OnMessage failed on a message, and the failure counts
+	wait          time.Duration // minimum wait before the next attempt, requested by the server; 0: none
+	// jitter is set if wait is the same for every client and a random time must be added.
+	jitter bool
 }
 
-// closed is the ending by a close code.
+// closed returns the ending for a close code.
 func closed(code wire.CloseCode, reason string) *ending {
 	return &ending{err: &CloseError{Code: code, Reason: reason}, stop: !code.Retry()}
 }
 
-// refused is the ending by an HTTP response in place of the upgrade.
+// refused returns the ending for an HTTP response in place of the upgrade.
 func refused(r *http.Response) *ending {
 	reason := fmt.Sprintf("HTTP %d %s", r.StatusCode, http.StatusText(r.StatusCode))
-	end := &ending{err: fmt.Errorf("connect: %s in place of the upgrade", reason)}
+	end := &ending{err: fmt.Errorf("connect: %s instead of the WebSocket upgrade", reason)}
 	switch {
 	case r.StatusCode == http.StatusTooManyRequests:
 		end = closed(wire.CloseTooMany, reason)
@@ -64,16 +66,16 @@ func refused(r *http.Response) *ending {
 	case r.StatusCode == http.StatusForbidden:
 		end = closed(wire.CloseForbidden, reason)
 	case r.StatusCode >= 400 && r.StatusCode < 500:
-		end = closed(wire.CloseNoProtocol, reason+" in place of the upgrade, is Config.URL the gateway's?")
+		end = closed(wire.CloseNoProtocol, reason+" instead of the WebSocket upgrade (check Config.URL)")
 	}
-	end.wait, end.spread = retryAfter(r.Header.Get("Retry-After")), true
+	end.wait, end.jitter = retryAfter(r.Header.Get("Retry-After")), true
 	return end
 }
 
-// longestWait bounds what a server may ask for.
-const longestWait = time.Hour
+// maxWait limits the wait that a server can request.
+const maxWait = time.Hour
 
-// retryAfter reads the header of that name: seconds or a date.
+// retryAfter parses a Retry-After header: seconds or a date.
 func retryAfter(value string) time.Duration {
 	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
 		return bounded(seconds, time.Second)
@@ -84,7 +86,7 @@ func retryAfter(value string) time.Duration {
 	return 0
 }
 
-// bounded returns n units, within nothing and longestWait.
+// bounded returns n units as a duration between 0 and maxWait.
 func bounded(n int64, unit time.Duration) time.Duration {
-	return time.Duration(min(max(n, 0), int64(longestWait/unit))) * unit
+	return time.Duration(min(max(n, 0), int64(maxWait/unit))) * unit
 }

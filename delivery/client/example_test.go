@@ -11,7 +11,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/client"
 )
 
-// A program that handles notifications until it is interrupted, and goes on where it was when it is started again.
+// This program handles notifications until it is interrupted. When it starts again, it continues at
+// its last position.
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -30,7 +31,7 @@ func Example() {
 			fmt.Println(m.Seq, m.Kind, string(m.Data))
 			return nil
 		},
-		OnGap: func(g client.Gap) { log.Printf("messages behind %d may be gone: %s", g.After, g.Reason) },
+		OnGap: func(g client.Gap) { log.Printf("messages after %d may be missing: %s", g.After, g.Reason) },
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -47,7 +48,7 @@ func Example() {
 	}
 }
 
-// Work that outlives OnMessage is acknowledged when it is done.
+// If work continues after OnMessage returns, acknowledge the message when the work is done.
 func ExampleClient_Ack() {
 	work := make(chan client.Message, 100)
 	c, err := client.New(client.Config{
@@ -67,7 +68,7 @@ func ExampleClient_Ack() {
 		log.Fatal(err)
 	}
 	go func() {
-		for m := range work { // one worker: an acknowledgement counts for all before it
+		for m := range work { // one worker only: Ack acknowledges all earlier messages too
 			fmt.Println(m.Seq, string(m.Data))
 			c.Ack(m.Seq)
 		}

@@ -11,15 +11,15 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-func TestAnswersPings(t *testing.T) {
+func TestAnswersPingsWhileHandlerIsBusy(t *testing.T) {
 	s := newServer(t)
 	hold := make(gate)
 	start(s, func(cfg *client.Config) {
-		cfg.OnMessage = func(ctx context.Context, _ client.Message) error { return hold.pass(ctx) }
+		cfg.OnMessage = func(ctx context.Context, _ client.Message) error { return hold.wait(ctx) }
 	})
 	p := s.accept()
 	p.admit(ready(0))
-	p.send(msg(1), wire.Ping{}, wire.Ping{Seq: 7}) // the handler is busy
+	p.send(msg(1), wire.Ping{}, wire.Ping{Seq: 7})
 	next[wire.Pong](p)
 	next[wire.Pong](p)
 	close(hold)
@@ -38,16 +38,17 @@ func TestSilenceEndsTheConnection(t *testing.T) {
 			r := start(s, func(cfg *client.Config) { cfg.Grace = 100 * time.Millisecond })
 			c.admit(s.accept())
 			r.until("waiting")
-			if err := r.why(client.Waiting); !strings.Contains(err.Error(), "nothing arrived for "+c.silence) {
-				t.Errorf("waits for %v", err)
+			if err := r.reason(client.Waiting); !strings.Contains(err.Error(), "nothing arrived for "+c.silence) {
+				t.Errorf("waits with error %v", err)
 			}
 			s.accept()
 		})
 	}
 }
 
-// A large frame on a slow line takes longer than the server may be silent, but it is no silence.
-func TestSlowFrameIsNoSilence(t *testing.T) {
+// Bytes of a large frame on a slow network count as a sign of life, even if the whole frame takes
+// longer than the server may be silent.
+func TestSlowFrameIsNotSilence(t *testing.T) {
 	s := newServer(t)
 	s.set(func(s *server) { s.buffer = 256 })
 	r := start(s, func(cfg *client.Config) { cfg.Grace = 500 * time.Millisecond })
@@ -64,8 +65,8 @@ func TestSlowFrameIsNoSilence(t *testing.T) {
 		}
 	}
 	write(`{"type":"msg","seq":1,"time":"2026-11-22T17:55:19Z","data":"`)
-	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(20 * time.Millisecond) { // silence is 520 ms
-		write(strings.Repeat("x", 300)) // past the buffer, which sends a part
+	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(20 * time.Millisecond) { // the limit is 520 ms
+		write(strings.Repeat("x", 300)) // more than the buffer, so that a part is sent
 	}
 	write(`"}`)
 	if err := w.Close(); err != nil {
@@ -74,8 +75,8 @@ func TestSlowFrameIsNoSilence(t *testing.T) {
 	r.want("connecting", "replaying", "ready 42 e1 0", "msg 1")
 }
 
-// While the queue is full nothing is read, not even pings. The server must hear from the client, and the client must not
-// take its own not reading for the server's silence.
+// While the queue is full the client reads nothing, not even pings. It still sends pongs, and does
+// not count that time as silence of the server.
 func TestFullQueue(t *testing.T) {
 	s := newServer(t)
 	hold := make(gate)
@@ -84,7 +85,7 @@ func TestFullQueue(t *testing.T) {
 		cfg.Grace = 100 * time.Millisecond
 		cfg.OnMessage = func(ctx context.Context, m client.Message) error {
 			got = append(got, m.Seq)
-			return hold.pass(ctx)
+			return hold.wait(ctx)
 		}
 	})
 	p := s.accept()
@@ -94,12 +95,12 @@ func TestFullQueue(t *testing.T) {
 		p.send(msg(seq))
 	}
 	filled := time.Now()
-	for signs := 0; signs < 5 || time.Since(filled) < 500*time.Millisecond; signs++ { // silence is 150 ms
+	for pongs := 0; pongs < 5 || time.Since(filled) < 500*time.Millisecond; pongs++ { // the limit is 150 ms
 		next[wire.Pong](p)
 	}
-	beats := make(chan struct{})
-	go func() { // as a server does; it stops with the connection
-		defer close(beats)
+	pings := make(chan struct{})
+	go func() { // pings like a server, until the connection ends
+		defer close(pings)
 		for {
 			select {
 			case <-p.ended:
@@ -115,19 +116,19 @@ func TestFullQueue(t *testing.T) {
 	for next[wire.Ack](p).Seq != many {
 	}
 	_ = r.stop()
-	<-beats
+	<-pings
 	for i, seq := range got {
 		if seq != uint64(i+1) {
-			t.Fatalf("message %d is %d", i+1, seq)
+			t.Fatalf("message %d has seq %d", i+1, seq)
 		}
 	}
 	if len(s.peers) != 0 {
-		t.Error("the client connected again")
+		t.Error("the client reconnected")
 	}
 }
 
-// A stop while the queue is full must not wait for room in it.
-func TestStopWithAFullQueue(t *testing.T) {
+// A stop does not wait for room in a full queue.
+func TestStopWithFullQueue(t *testing.T) {
 	s := newServer(t)
 	r := start(s, func(cfg *client.Config) {
 		cfg.OnMessage = func(ctx context.Context, _ client.Message) error {
@@ -145,6 +146,6 @@ func TestStopWithAFullQueue(t *testing.T) {
 		t.Errorf("Run = %v", err)
 	}
 	if code := p.waitEnd(); code != websocket.CloseNormalClosure {
-		t.Errorf("closes with %d", code)
+		t.Errorf("close code %d", code)
 	}
 }

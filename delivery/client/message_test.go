@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// wantResume checks where the client wants to begin.
+// wantResume checks the position with which the client resumes.
 func wantResume(t *testing.T, auth wire.Auth, epoch string, seq uint64) {
 	t.Helper()
 	if auth.After == nil || *auth.After != seq || auth.Epoch != epoch || auth.User != "42" {
@@ -21,7 +21,7 @@ func wantResume(t *testing.T, auth wire.Auth, epoch string, seq uint64) {
 	}
 }
 
-func TestResumesBehindWhatWasHandled(t *testing.T) {
+func TestResumesAfterLastHandled(t *testing.T) {
 	s := newServer(t)
 	r := start(s, nil)
 	if got := r.Position(); got != (client.Position{}) {
@@ -44,10 +44,10 @@ func TestResumesBehindWhatWasHandled(t *testing.T) {
 	r.want("connecting", "replaying", "ready 42 e1 9", "msg 10", "live", "live at 20")
 	p.cut()
 
-	p = s.accept() // live told a position
+	p = s.accept() // live moved the position
 	wantResume(t, p.admit(ready(20)), "e1", 20)
 	p.send(wire.Live{Seq: 20}, wire.Ping{}, wire.Ping{Seq: 31}, wire.Acked{Seq: 31})
-	r.until("acked 31 0") // comes behind the ping
+	r.until("acked 31 0") // sent after the ping
 	p.cut()
 
 	wantResume(t, s.accept().admit(ready(31)), "e1", 31) // so did ping
@@ -56,7 +56,7 @@ func TestResumesBehindWhatWasHandled(t *testing.T) {
 	}
 }
 
-func TestResumesAnEarlierRun(t *testing.T) {
+func TestResumesEarlierRun(t *testing.T) {
 	s := newServer(t)
 	at := client.Position{User: "42", Epoch: "e1", Seq: 7}
 	r := start(s, func(cfg *client.Config) { cfg.Resume = &at })
@@ -68,11 +68,11 @@ func TestResumesAnEarlierRun(t *testing.T) {
 	p.send(msg(7), msg(8))
 	r.want("connecting", "replaying", "ready 42 e1 7", "msg 8")
 	if ack := next[wire.Ack](p); ack.Seq != 8 {
-		t.Errorf("the first acknowledgement is %d, want that of what this run handled", ack.Seq)
+		t.Errorf("the first acknowledgement is %d, want the first message of this run", ack.Seq)
 	}
 }
 
-func TestResumesAtNothing(t *testing.T) {
+func TestResumesAtZero(t *testing.T) {
 	s := newServer(t)
 	start(s, func(cfg *client.Config) { cfg.Resume = &client.Position{User: "42", Epoch: "e1"} })
 	wantResume(t, s.accept().admit(ready(0)), "e1", 0)
@@ -82,17 +82,17 @@ func TestStartsOver(t *testing.T) {
 	for name, c := range map[string]struct {
 		ready wire.Ready
 		gap   *wire.Gap
-		from  uint64 // the first message that is no repeat
+		from  uint64 // the first message that is not a repeat
 	}{
-		"same epoch":                       {ready: ready(7), from: 8},
-		"further back, and no gap yet":     {ready: ready(3), from: 4},
-		"another epoch":                    {ready: wire.Ready{User: "42", Epoch: "e2"}, from: 1},
-		"another epoch, told":              {ready: wire.Ready{User: "42", Epoch: "e2", After: 2}, gap: &wire.Gap{After: 2, Reason: wire.GapStreamReset}, from: 3},
-		"another user":                     {ready: wire.Ready{User: "43", Epoch: "e1", After: 4}, from: 5},
-		"past the end of the same epoch":   {ready: ready(3), gap: &wire.Gap{After: 3, Reason: wire.GapStreamReset}, from: 4},
-		"expired resets nothing":           {ready: ready(7), gap: &wire.Gap{After: 7, Next: 9, Reason: wire.GapExpired}, from: 8},
-		"purged resets nothing":            {ready: ready(7), gap: &wire.Gap{After: 3, Reason: wire.GapPurged}, from: 8},
-		"at the limit, beyond what we had": {ready: ready(7), gap: &wire.Gap{After: 7, Next: 20, Reason: wire.GapLimit}, from: 8},
+		"same epoch":                     {ready: ready(7), from: 8},
+		"lower start, no gap":            {ready: ready(3), from: 4},
+		"another epoch":                  {ready: wire.Ready{User: "42", Epoch: "e2"}, from: 1},
+		"another epoch, with gap":        {ready: wire.Ready{User: "42", Epoch: "e2", After: 2}, gap: &wire.Gap{After: 2, Reason: wire.GapStreamReset}, from: 3},
+		"another user":                   {ready: wire.Ready{User: "43", Epoch: "e1", After: 4}, from: 5},
+		"past the end of the same epoch": {ready: ready(3), gap: &wire.Gap{After: 3, Reason: wire.GapStreamReset}, from: 4},
+		"expired gap does not reset":     {ready: ready(7), gap: &wire.Gap{After: 7, Next: 9, Reason: wire.GapExpired}, from: 8},
+		"purged gap does not reset":      {ready: ready(7), gap: &wire.Gap{After: 3, Reason: wire.GapPurged}, from: 8},
+		"limit gap does not reset":       {ready: ready(7), gap: &wire.Gap{After: 7, Next: 20, Reason: wire.GapLimit}, from: 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
@@ -126,7 +126,7 @@ func TestStartsOver(t *testing.T) {
 			}
 			want := client.Position{User: c.ready.User, Epoch: c.ready.Epoch, Seq: c.from}
 			eventually(t, "the new position", func() bool { return r.Position() == want })
-			// What was acknowledged in another world is not said again.
+			// Acknowledgements of the old epoch are not repeated.
 			for ack := uint64(0); ack != c.from; {
 				if ack = next[wire.Ack](p).Seq; ack > c.from || ack < min(c.from, c.ready.After) {
 					t.Fatalf("ack %d", ack)
@@ -136,7 +136,7 @@ func TestStartsOver(t *testing.T) {
 	}
 }
 
-func TestFailedMessageComesAgain(t *testing.T) {
+func TestFailedMessageIsDeliveredAgain(t *testing.T) {
 	s := newServer(t)
 	broken := errors.New("database is down")
 	fail := true
@@ -153,14 +153,14 @@ func TestFailedMessageComesAgain(t *testing.T) {
 	p.admit(ready(4))
 	p.try(msg(5), msg(6), msg(7), wire.Live{Seq: 7}, wire.Ping{Seq: 9})
 	if ack := next[wire.Ack](p); ack.Seq != 5 {
-		t.Errorf("ack %d, want what was handled before", ack.Seq)
+		t.Errorf("ack %d, want the last handled message", ack.Seq)
 	}
 	if code := p.waitEnd(); code != websocket.CloseNormalClosure {
-		t.Errorf("closes with %d", code)
+		t.Errorf("close code %d", code)
 	}
 	r.want("connecting", "replaying", "ready 42 e1 4", "msg 5", "msg 6", "waiting")
-	if err := r.why(client.Waiting); !errors.Is(err, broken) {
-		t.Errorf("waits for %v", err)
+	if err := r.reason(client.Waiting); !errors.Is(err, broken) {
+		t.Errorf("waits with error %v", err)
 	}
 	if got := r.Position().Seq; got != 5 {
 		t.Errorf("Position is %d", got)
@@ -172,8 +172,9 @@ func TestFailedMessageComesAgain(t *testing.T) {
 	r.want("connecting", "replaying", "ready 42 e1 5", "msg 6", "msg 7")
 }
 
-// A handler may fail with an error of ours, from another client perhaps. It must not pass for this client's.
-func TestFailureThatLooksLikeAStop(t *testing.T) {
+// A handler may return an error of this package, perhaps from another client. It must not stop this
+// client.
+func TestHandlerErrorDoesNotStop(t *testing.T) {
 	s := newServer(t)
 	r := start(s, func(cfg *client.Config) {
 		cfg.OnMessage = func(context.Context, client.Message) error {
@@ -186,21 +187,22 @@ func TestFailureThatLooksLikeAStop(t *testing.T) {
 	r.until("msg 1", "waiting", "connecting")
 }
 
-// What was queued when the connection was lost is handled, so that a slow handler gets on.
-func TestQueuedMessagesOutliveTheConnection(t *testing.T) {
+// Messages that were queued when the connection was lost are handled, so that a slow handler makes
+// progress.
+func TestQueuedMessagesAreHandledAfterConnectionLoss(t *testing.T) {
 	s := newServer(t)
 	hold := make(gate)
 	r := start(s, func(cfg *client.Config) {
-		cfg.OnMessage = func(ctx context.Context, _ client.Message) error { return hold.pass(ctx) }
+		cfg.OnMessage = func(ctx context.Context, _ client.Message) error { return hold.wait(ctx) }
 	})
 	p := s.accept()
 	p.admit(ready(0))
 	p.send(msg(1), msg(2), msg(3))
 	p.close(wire.CloseInternal, "")
-	p.waitEnd() // the client read all that
+	p.waitEnd() // the client has read all frames
 	close(hold)
 	r.until("msg 1", "msg 2", "msg 3", "waiting")
-	wantClose(t, r.why(client.Waiting), wire.CloseInternal)
+	wantClose(t, r.reason(client.Waiting), wire.CloseInternal)
 	p = s.accept()
 	wantResume(t, p.admit(ready(3)), "e1", 3)
 	if ack := next[wire.Ack](p); ack.Seq != 3 {
@@ -208,7 +210,7 @@ func TestQueuedMessagesOutliveTheConnection(t *testing.T) {
 	}
 }
 
-func TestBrokenServerFrames(t *testing.T) {
+func TestInvalidServerFrames(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind  int
 		frame string
@@ -227,11 +229,11 @@ func TestBrokenServerFrames(t *testing.T) {
 			p.admit(ready(0))
 			p.sendRaw(c.kind, c.frame)
 			if code := p.waitEnd(); code != c.code {
-				t.Errorf("closes with %d, want %d", code, c.code)
+				t.Errorf("close code %d, want %d", code, c.code)
 			}
 			r.until("waiting")
-			if err := r.why(client.Waiting); !strings.HasPrefix(err.Error(), "protocol error") {
-				t.Errorf("waits for %v", err)
+			if err := r.reason(client.Waiting); !strings.HasPrefix(err.Error(), "protocol error") {
+				t.Errorf("waits with error %v", err)
 			}
 			s.accept()
 		})
@@ -242,7 +244,7 @@ func TestBrokenServerFrames(t *testing.T) {
 	next[wire.Auth](p)
 	p.send(msg(1)) // before ready
 	if code := p.waitEnd(); code != websocket.CloseProtocolError {
-		t.Errorf("closes with %d", code)
+		t.Errorf("close code %d", code)
 	}
 }
 
@@ -251,19 +253,19 @@ func TestMaxFrame(t *testing.T) {
 	r := start(s, nil)
 	p := s.accept()
 	p.admit(ready(0))
-	// The largest notification by default, where each byte takes six.
+	// The largest default notification, with six bytes for each byte of data.
 	p.sendRaw(websocket.TextMessage, `{"type":"msg","seq":1,"time":"2026-11-22T17:55:19Z","data":"`+strings.Repeat(`\u0000`, 256<<10)+`"}`)
 	r.until("msg 1")
-	_ = p.ws.WriteMessage(websocket.TextMessage, bytes.Repeat([]byte{' '}, 2<<20+1)) // it may be cut off
+	_ = p.ws.WriteMessage(websocket.TextMessage, bytes.Repeat([]byte{' '}, 2<<20+1)) // may fail if the client has closed
 	wantClose(t, r.wait(), websocket.CloseMessageTooBig)
 	if code := p.waitEnd(); code != websocket.CloseMessageTooBig && code != websocket.CloseAbnormalClosure {
-		t.Errorf("closes with %d", code)
+		t.Errorf("close code %d", code)
 	}
 }
 
-// One message that can never be handled does not hold up the later ones for good. It is skipped once OnMessage has failed on it both
-// often and long enough.
-func TestAMessageThatCannotBeHandledIsSkipped(t *testing.T) {
+// A message on which OnMessage always fails must not block later ones for ever. It is skipped after
+// enough attempts over enough time.
+func TestFailingMessageIsSkipped(t *testing.T) {
 	s := newServer(t)
 	poison := errors.New("cannot be handled")
 	attempts, skipped := 0, make(chan client.Message, 1)
@@ -279,7 +281,7 @@ func TestAMessageThatCannotBeHandledIsSkipped(t *testing.T) {
 		}
 		cfg.OnSkip = func(m client.Message, err error) {
 			if !errors.Is(err, poison) {
-				t.Errorf("skipped for %v", err)
+				t.Errorf("skipped with error %v", err)
 			}
 			skipped <- m
 		}
@@ -295,7 +297,7 @@ func TestAMessageThatCannotBeHandledIsSkipped(t *testing.T) {
 		case m := <-skipped:
 			pauses := time.Since(began)
 			if m.Seq != 5 || string(m.Data) != "5" || attempts < 5 || pauses < 40*time.Millisecond {
-				t.Errorf("%+v is skipped after %d attempts in %v", m, attempts, pauses)
+				t.Errorf("%+v skipped after %d attempts in %v", m, attempts, pauses)
 			}
 			r.until("msg 6")
 			for next[wire.Ack](p).Seq != 6 {
@@ -305,8 +307,8 @@ func TestAMessageThatCannotBeHandledIsSkipped(t *testing.T) {
 	}
 }
 
-// A failure says nothing of a message if the connection was lost: the network that the handler needs may be gone as well. The others
-// say something, but not enough.
+// Failures do not count if the connection was lost: the network that the handler needs may be gone
+// too. Otherwise there must be enough attempts over enough time.
 func TestFailuresThatDoNotSkip(t *testing.T) {
 	for name, configure := range map[string]func(cfg *client.Config){
 		"without a connection": func(cfg *client.Config) { cfg.Attempts, cfg.Patience = 2, time.Nanosecond },
@@ -323,11 +325,11 @@ func TestFailuresThatDoNotSkip(t *testing.T) {
 				cfg.OnMessage = func(context.Context, client.Message) error {
 					if p := <-peers; name == "without a connection" {
 						p.cut()
-						eventually(t, "the client notices", func() bool { return !strings.Contains(stacks(), "client.(*conn).read(") })
+						eventually(t, "the reader has returned", func() bool { return !strings.Contains(stacks(), "client.(*conn).read(") })
 					}
 					return errors.New("not now")
 				}
-				cfg.OnSkip = func(m client.Message, _ error) { t.Errorf("%d is skipped", m.Seq) }
+				cfg.OnSkip = func(m client.Message, _ error) { t.Errorf("%d was skipped", m.Seq) }
 			})
 			for range 6 {
 				p := s.accept()

@@ -6,39 +6,42 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// Position is how far a client got: everything up to Seq, of that user and epoch. Seq alone means nothing.
+// Position is how far a client has got: all messages up to Seq, of that user and epoch. Seq has no
+// meaning without the other two.
 type Position struct {
 	User  string `json:"user"`
 	Epoch string `json:"epoch"`
 	Seq   uint64 `json:"seq"`
 }
 
-// ackBatch is how many acknowledgements are gathered at most.
+// ackBatch is the maximum number of acknowledgements that are combined.
 const ackBatch = 16
 
-// progress is how far the client got: what came, what was handled, what was acknowledged.
+// progress tracks what was received, handled and acknowledged.
 type progress struct {
-	manual bool // static
-	// wake is sent to, without waiting, when there is something to acknowledge.
-	wake chan struct{} // static
+	manual bool // Config.ManualAck; not changed after newProgress
+	// wake gets a value, without blocking, when there is something to acknowledge.
+	wake chan struct{} // not changed after newProgress
 
 	// Guarded by mu.
 	mu sync.Mutex
-	// settled says up to where nothing is left to do: Position.Seq.
+	// settled is the result of Client.Position: nothing is left to do up to it.
 	settled Position
-	// handled is what OnMessage returned nil for, or what passed with nothing in it; sent as "after". It leads settled only
-	// where the caller acknowledges.
+	// handled is the last seq for which OnMessage returned nil, or up to which the server had
+	// nothing for this client. It is sent as "after". It can be ahead of settled only with
+	// ManualAck.
 	handled uint64
-	// given is the last message that OnMessage was called with and did not fail.
-	given, givenBefore uint64
-	// ack is to be acknowledged; 0: nothing yet.
+	// started is the last message that was passed to OnMessage and has not failed; startedBefore is
+	// the one before it.
+	started, startedBefore uint64
+	// ack is the seq to acknowledge; 0: none yet.
 	ack     uint64
-	waiting int // acknowledgements since the last one sent
+	waiting int // acknowledgements since the last one that was sent
 
-	// Of this connection.
-	received uint64 // an acknowledgement beyond it would be an error
-	acked    uint64
-	gapHeard bool // and is to be answered
+	// Of the current connection.
+	received  uint64 // an ack beyond it would be an error
+	acked     uint64
+	answerGap bool // a gap was handled and must be answered
 }
 
 func newProgress(manual bool, resume *Position) *progress {
@@ -55,23 +58,25 @@ func (p *progress) position() Position {
 	return p.settled
 }
 
-// resume is where the next connection is to begin; of no epoch: where the server says.
+// resume returns the position after which the next connection should start. If its epoch is empty,
+// the server decides.
 func (p *progress) resume() Position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Position{User: p.settled.User, Epoch: p.settled.Epoch, Seq: p.handled}
 }
 
-// connected begins a connection, on which nothing has come yet.
+// connected resets what belongs to one connection.
 func (p *progress) connected() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.received, p.acked, p.gapHeard = 0, 0, false
+	p.received, p.acked, p.answerGap = 0, 0, false
 }
 
-// ready takes the server's word for whose and which stream this is, and where it starts. A start further back in the same epoch
-// means that an older copy of the stream was put back: its next messages have seqs that were used before, and are no repeats.
-// What was acknowledged before is acknowledged again, because the last acknowledgement may not have arrived.
+// ready processes the server's ready frame: the user, the epoch, and where the connection starts. A
+// lower start in the same epoch means that an older copy of the stream was restored: its next
+// messages reuse numbers, and are not repeats. The last acknowledgement is sent again, because it
+// may not have arrived.
 func (p *progress) ready(r wire.Ready) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,24 +86,24 @@ func (p *progress) ready(r wire.Ready) {
 	p.receive(r.After)
 }
 
-// give says whether the message is to be handled: repeats are not.
-func (p *progress) give(seq uint64) bool {
+// start reports whether the message must be handled. It returns false for repeats.
+func (p *progress) start(seq uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.receive(seq)
 	if seq <= p.handled {
 		return false
 	}
-	p.givenBefore, p.given = p.given, seq
+	p.startedBefore, p.started = p.started, seq
 	return true
 }
 
-// done ends what give began.
+// done records the result of handling the message that was passed to start.
 func (p *progress) done(seq uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !ok {
-		p.given = p.givenBefore
+		p.started = p.startedBefore
 		return
 	}
 	p.handled = seq
@@ -107,39 +112,41 @@ func (p *progress) done(seq uint64, ok bool) {
 	}
 }
 
-// pass carries the position to seq, up to which the server has nothing outstanding.
-func (p *progress) pass(seq uint64) {
+// advanceIdle moves the position to seq, up to which the server has nothing outstanding.
+func (p *progress) advanceIdle(seq uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.receive(seq)
 	p.handled = max(p.handled, seq)
-	if p.settled.Seq >= p.given {
+	if p.settled.Seq >= p.started {
 		p.settled.Seq = max(p.settled.Seq, seq)
 	}
 }
 
-// acknowledge is the caller's word that all up to seq is done. What OnMessage was not given cannot be.
+// acknowledge records that the caller has finished everything up to seq. A seq that OnMessage has
+// not got yet is ignored.
 func (p *progress) acknowledge(seq uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.manual && seq <= p.given {
+	if p.manual && seq <= p.started {
 		p.settle(seq)
 	}
 }
 
-// heard has a gap answered that was handled, or the server would tell the user's next connection again.
-func (p *progress) heard() {
+// gapHandled makes the client answer a gap. Without an answer the server reports the gap again on
+// the user's next connection.
+func (p *progress) gapHandled() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gapHeard = true
-	p.nudge()
+	p.answerGap = true
+	p.notify()
 }
 
-// take returns what to acknowledge now, 0 being nothing, and whether there is a gap to answer.
-func (p *progress) take() (seq uint64, gap bool) {
+// nextAck returns the seq to acknowledge now, or 0, and reports whether a gap must be answered.
+func (p *progress) nextAck() (seq uint64, gap bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	gap, p.gapHeard = p.gapHeard, false
+	gap, p.answerGap = p.answerGap, false
 	seq = min(p.ack, p.received)
 	if seq <= p.acked {
 		return 0, gap
@@ -148,40 +155,40 @@ func (p *progress) take() (seq uint64, gap bool) {
 	return seq, gap
 }
 
-// full says that enough acknowledgements have been gathered.
-func (p *progress) full() bool {
+// batchFull reports whether enough acknowledgements are waiting to send one now.
+func (p *progress) batchFull() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.waiting >= ackBatch
 }
 
-// restart, receive, settle and nudge want mu held.
+// The caller of restart, receive, settle and notify holds mu.
 
 func (p *progress) restart(at Position) {
 	p.settled, p.handled = at, at.Seq
-	p.given, p.givenBefore, p.ack, p.waiting = 0, 0, 0, 0
+	p.started, p.startedBefore, p.ack, p.waiting = 0, 0, 0, 0
 	p.received, p.acked = 0, 0
 }
 
 func (p *progress) receive(seq uint64) {
 	p.received = max(p.received, seq)
-	p.nudge()
+	p.notify()
 }
 
 func (p *progress) settle(seq uint64) {
 	p.settled.Seq = max(p.settled.Seq, seq)
-	if seq >= p.given { // all that was given: what passed since counts too
+	if seq >= p.started { // nothing is unfinished, so idle advances count too
 		p.settled.Seq = max(p.settled.Seq, p.handled)
 	}
 	if seq > p.ack {
 		p.ack = seq
 		p.waiting++
-		p.nudge()
+		p.notify()
 	}
 }
 
-func (p *progress) nudge() {
-	if min(p.ack, p.received) <= p.acked && !p.gapHeard {
+func (p *progress) notify() {
+	if min(p.ack, p.received) <= p.acked && !p.answerGap {
 		return
 	}
 	select {

@@ -12,17 +12,18 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// errBinary is a message that is not text; every frame of tidings.v1 is.
-var errBinary = errors.New("protocol error: a binary message")
+// errBinary reports a binary message; every frame of tidings.v1 is text.
+var errBinary = errors.New("protocol error: binary message")
 
-// read is the reader goroutine: it does what must not wait for a busy handler, and queues the rest. The last event is why
-// it ended. Once ctx is done it reads on, for nobody, until the connection is closed.
+// read runs in the reader goroutine. It does what must not wait for a busy handler, and queues the
+// rest. Its last event says why it ended. After ctx is done it keeps reading, and discards the
+// frames, until the connection is closed.
 func (c *conn) read(ctx context.Context) {
 	for {
 		frame, err := c.next()
 		var end *ending
 		if err != nil {
-			end = c.ended(err)
+			end = c.readFailed(err)
 		} else {
 			end = c.receive(ctx, frame)
 		}
@@ -33,10 +34,11 @@ func (c *conn) read(ctx context.Context) {
 	}
 }
 
-// next reads one frame. The deadline moves with every part that arrives, so that a large frame on a slow line is not taken
-// for silence, and does not run while the reader waits for the handler.
+// next reads one frame. The read deadline moves with every part that arrives, so that a large frame
+// on a slow network does not count as silence. The deadline does not run while the reader waits for
+// room in the queue.
 func (c *conn) next() (wire.Frame, error) {
-	c.expect()
+	c.extendDeadline()
 	kind, r, err := c.ws.NextReader()
 	if err != nil {
 		return nil, err
@@ -45,40 +47,40 @@ func (c *conn) next() (wire.Frame, error) {
 		return nil, errBinary
 	}
 	c.buf.Reset()
-	if _, err := c.buf.ReadFrom(expectant{c, r}); err != nil {
+	if _, err := c.buf.ReadFrom(deadlineReader{c, r}); err != nil {
 		return nil, err
 	}
 	return wire.Decode(c.buf.Bytes())
 }
 
-func (c *conn) expect() { _ = c.ws.SetReadDeadline(time.Now().Add(c.silence)) } // a failure shows in the read
+func (c *conn) extendDeadline() { _ = c.ws.SetReadDeadline(time.Now().Add(c.silence)) } // if it fails, so does the read
 
-type expectant struct {
+type deadlineReader struct {
 	c *conn
 	r io.Reader
 }
 
-func (e expectant) Read(p []byte) (int, error) {
-	e.c.expect()
+func (e deadlineReader) Read(p []byte) (int, error) {
+	e.c.extendDeadline()
 	return e.r.Read(p)
 }
 
-// receive does the reader's part of a frame.
+// receive does what the reader must do for a frame.
 func (c *conn) receive(ctx context.Context, frame wire.Frame) *ending {
 	switch f := frame.(type) {
 	case wire.Hello:
 		if f.Protocol != wire.Subprotocol {
-			return closed(wire.CloseNoProtocol, "the server speaks another protocol")
+			return closed(wire.CloseNoProtocol, "the server uses another protocol")
 		}
 	case wire.Ready:
 		if c.admitted {
-			return c.broken("a second ready")
+			return c.protocolError("second ready")
 		}
 		c.admitted = true
 		if f.Ping > 0 {
 			ping := bounded(f.Ping, time.Millisecond)
 			c.silence = ping + c.cfg.Grace
-			c.alive = ping / 5 // the server waits for an answer less long than between pings: 10 s of 25 s by default
+			c.pongEvery = ping / 5 // the server waits less than a ping interval for an answer: 10 s of 25 s by default
 		}
 		c.push(ctx, event{frame: f})
 	case wire.Ping:
@@ -92,33 +94,33 @@ func (c *conn) receive(ctx context.Context, frame wire.Frame) *ending {
 		if f.Code == wire.ErrorRenewUnavailable {
 			c.renew(ctx, 10*c.cfg.MinBackoff)
 		}
-		c.push(ctx, event{problem: fmt.Errorf("the server reports %s: %s", c.clean(f.Code), c.clean(f.Message))})
+		c.push(ctx, event{problem: fmt.Errorf("the server reports %s: %s", c.redact(f.Code), c.redact(f.Message))})
 	case wire.Goaway:
 		c.goaway = &f
 	case wire.Gap, wire.Msg, wire.Live, wire.Acked:
 		if !c.admitted {
-			return c.broken(f.Type() + " before ready")
+			return c.protocolError(f.Type() + " before ready")
 		}
 		c.push(ctx, event{frame: f})
 	}
 	return nil
 }
 
-// push queues an event. While the queue is full nothing is read, and the server may think the client dead: a pong that
-// nobody asked for now and then tells it otherwise.
+// push queues an event. While the queue is full, the client reads nothing and answers no pings, and
+// the server could consider it dead. So push sends an unrequested pong now and then.
 func (c *conn) push(ctx context.Context, e event) {
 	select {
 	case c.events <- e:
 		return
 	default:
 	}
-	sign := time.NewTicker(c.alive)
-	defer sign.Stop()
+	keepAlive := time.NewTicker(c.pongEvery)
+	defer keepAlive.Stop()
 	for {
 		select {
 		case c.events <- e:
 			return
-		case <-sign.C:
+		case <-keepAlive.C:
 			c.write(wire.Pong{})
 		case <-ctx.Done():
 			return
@@ -126,14 +128,16 @@ func (c *conn) push(ctx context.Context, e event) {
 	}
 }
 
-// broken ends the connection for what the server did wrong. The next one may fare better.
-func (c *conn) broken(how string) *ending {
+// protocolError ends the connection because the server violated the protocol. The client
+// reconnects.
+func (c *conn) protocolError(how string) *ending {
 	c.sendClose(websocket.CloseProtocolError)
 	return &ending{err: fmt.Errorf("protocol error: %s", how)}
 }
 
-// ended is the ending by a failed read. A close frame says most, then a goaway, then the error.
-func (c *conn) ended(err error) *ending {
+// readFailed returns the ending for a failed read. A close frame takes precedence over a goaway
+// frame, and both over the error.
+func (c *conn) readFailed(err error) *ending {
 	var end *ending
 	var frame *websocket.CloseError
 	var timeout net.Error
@@ -143,16 +147,16 @@ func (c *conn) ended(err error) *ending {
 		if reason == "" && c.goaway != nil {
 			reason = c.goaway.Reason
 		}
-		end = closed(wire.CloseCode(frame.Code), c.clean(reason))
+		end = closed(wire.CloseCode(frame.Code), c.redact(reason))
 	case errors.Is(err, websocket.ErrReadLimit):
-		end = closed(websocket.CloseMessageTooBig, fmt.Sprintf("a frame of more than %d bytes (raise Config.MaxFrame)", c.cfg.MaxFrame))
+		end = closed(websocket.CloseMessageTooBig, fmt.Sprintf("frame larger than %d bytes (raise Config.MaxFrame)", c.cfg.MaxFrame))
 	case errors.Is(err, errBinary):
 		c.sendClose(websocket.CloseUnsupportedData)
 		end = &ending{err: err}
 	case errors.Is(err, wire.ErrBadFrame):
-		end = c.broken(err.Error())
+		end = c.protocolError(err.Error())
 	case c.goaway != nil:
-		end = closed(c.goaway.Code, c.clean(c.goaway.Reason))
+		end = closed(c.goaway.Code, c.redact(c.goaway.Reason))
 	case c.writeFailure() != nil:
 		end = &ending{err: fmt.Errorf("connection lost: %w", c.writeFailure())}
 	case errors.As(err, &timeout) && timeout.Timeout():

@@ -12,24 +12,26 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// slowly makes the waits long enough to be told apart, and without chance: 50, 100, 200, 400 ms and so on.
-func slowly(cfg *client.Config) {
+// fixedBackoff makes the waits long enough to distinguish, and not random: 50, 100, 200, 400 ms and
+// so on.
+func fixedBackoff(cfg *client.Config) {
 	cfg.MinBackoff, cfg.MaxBackoff = 50*time.Millisecond, 10*time.Second
 	cfg.Rand = func() float64 { return 1 }
 }
 
-// slower is slowly, where each wait is stretched times as long: so that a short one cannot be taken for a long one on a busy machine.
-func slower(cfg *client.Config) (stretched *atomic.Int64) {
-	slowly(cfg)
-	stretched = &atomic.Int64{}
-	stretched.Store(1)
-	cfg.Rand = func() float64 { return float64(stretched.Load()) }
-	return stretched
+// scaledBackoff is fixedBackoff with waits that are factor times as long, so that a short wait
+// cannot be mistaken for a long one on a busy machine.
+func scaledBackoff(cfg *client.Config) (factor *atomic.Int64) {
+	fixedBackoff(cfg)
+	factor = &atomic.Int64{}
+	factor.Store(1)
+	cfg.Rand = func() float64 { return float64(factor.Load()) }
+	return factor
 }
 
-// again ends a connection and returns the next one, and the time from before the end until then: a little more than the
-// client waited.
-func again(s *server, end func()) (*peer, time.Duration) {
+// reconnect ends a connection. It returns the next connection, and the time from before the end
+// until then: a little more than the client waited.
+func reconnect(s *server, end func()) (*peer, time.Duration) {
 	s.t.Helper()
 	began := time.Now()
 	end()
@@ -37,12 +39,12 @@ func again(s *server, end func()) (*peer, time.Duration) {
 	return p, p.at.Sub(began)
 }
 
-func TestBackoffGrowsUntilAllWasHandled(t *testing.T) {
+func TestBackoffGrowsUntilLive(t *testing.T) {
 	s := newServer(t)
 	var handles atomic.Bool
-	var stretched *atomic.Int64
+	var factor *atomic.Int64
 	start(s, func(cfg *client.Config) {
-		stretched = slower(cfg)
+		factor = scaledBackoff(cfg)
 		cfg.OnMessage = func(context.Context, client.Message) error {
 			if handles.Load() {
 				return nil
@@ -51,48 +53,48 @@ func TestBackoffGrowsUntilAllWasHandled(t *testing.T) {
 		}
 	})
 	p := s.accept()
-	for _, least := range []time.Duration{50, 100, 200, 400} {
+	for _, min := range []time.Duration{50, 100, 200, 400} {
 		p.admit(ready(0))
 		var waited time.Duration
-		p, waited = again(s, func() {
-			if least < 400 {
+		p, waited = reconnect(s, func() {
+			if min < 400 {
 				p.try(msg(1), wire.Live{Seq: 1})
 				return
 			}
-			handles.Store(true) // the handler succeeds, but the server goes away before live
+			handles.Store(true) // the handler succeeds, but the connection closes before live
 			p.send(msg(1))
 			next[wire.Ack](p)
 			p.close(wire.CloseInternal, "")
 		})
-		if waited < least*time.Millisecond {
-			t.Errorf("came again after %v, want at least %d ms", waited, least)
+		if waited < min*time.Millisecond {
+			t.Errorf("reconnected after %v, want at min %d ms", waited, min)
 		}
 	}
 	p.admit(ready(1))
 	next[wire.Ack](p)
 	p.send(wire.Live{Seq: 1})
-	stretched.Store(8)
-	_, waited := again(s, func() { p.close(wire.CloseInternal, "") })
+	factor.Store(8)
+	_, waited := reconnect(s, func() { p.close(wire.CloseInternal, "") })
 	if waited < 8*50*time.Millisecond || waited >= 8*800*time.Millisecond {
-		t.Errorf("reconnected %v after it was live, want 8 times 50 ms, not 800 ms", waited)
+		t.Errorf("reconnected %v after live, want 8 times 50 ms, not 800 ms", waited)
 	}
 }
 
-func TestGoawayRetryAfterWins(t *testing.T) {
+func TestGoawayRetryAfter(t *testing.T) {
 	s := newServer(t)
-	start(s, nil) // at most 5 ms otherwise
+	start(s, nil) // the backoff is at most 5 ms
 	p := s.accept()
 	p.admit(ready(0))
 	p.send(wire.Live{}, wire.Goaway{Code: wire.CloseDraining, Reason: "draining", RetryAfter: 300})
-	if _, waited := again(s, func() { p.close(wire.CloseDraining, "draining") }); waited < 300*time.Millisecond {
-		t.Errorf("came again after %v", waited)
+	if _, waited := reconnect(s, func() { p.close(wire.CloseDraining, "draining") }); waited < 300*time.Millisecond {
+		t.Errorf("reconnected after %v", waited)
 	}
 }
 
 func TestGoawayRetryAfterMayBeShorter(t *testing.T) {
 	s := newServer(t)
 	start(s, func(cfg *client.Config) {
-		slowly(cfg)
+		fixedBackoff(cfg)
 		cfg.MinBackoff = time.Hour
 		cfg.MaxBackoff = time.Hour
 	})
@@ -103,36 +105,36 @@ func TestGoawayRetryAfterMayBeShorter(t *testing.T) {
 	s.accept()
 }
 
-func TestExpiredLeaseComesAgainAtOnce(t *testing.T) {
+func TestExpiredLeaseReconnectsWithoutBackoff(t *testing.T) {
 	s := newServer(t)
 	tokens := 0
-	var stretched *atomic.Int64
+	var factor *atomic.Int64
 	start(s, func(cfg *client.Config) {
-		stretched = slower(cfg)
+		factor = scaledBackoff(cfg)
 		cfg.Token = func(context.Context) (string, error) {
 			tokens++
 			return fmt.Sprintf("token-%d", tokens), nil
 		}
 	})
 	p := s.accept()
-	for _, least := range []time.Duration{50, 100, 200} {
+	for _, min := range []time.Duration{50, 100, 200} {
 		var waited time.Duration
-		if p, waited = again(s, func() { p.close(wire.CloseInternal, "") }); waited < least*time.Millisecond {
-			t.Errorf("came again after %v, want at least %d ms", waited, least)
+		if p, waited = reconnect(s, func() { p.close(wire.CloseInternal, "") }); waited < min*time.Millisecond {
+			t.Errorf("reconnected after %v, want at min %d ms", waited, min)
 		}
 	}
-	stretched.Store(8)
-	p, waited := again(s, func() { p.close(wire.CloseLeaseExpired, "") })
+	factor.Store(8)
+	p, waited := reconnect(s, func() { p.close(wire.CloseLeaseExpired, "") })
 	if waited < 8*50*time.Millisecond || waited >= 8*400*time.Millisecond {
 		t.Errorf("reconnected %v after 4501, want 8 times 50 ms, not 400 ms", waited)
 	}
-	stretched.Store(1)
+	factor.Store(1)
 	if auth := next[wire.Auth](p); auth.Token != "token-5" {
-		t.Errorf("came again with %s", auth.Token)
+		t.Errorf("reconnected with %s", auth.Token)
 	}
-	// The fresh token is no better.
-	if _, waited = again(s, func() { p.close(wire.CloseLeaseExpired, "") }); waited < 800*time.Millisecond {
-		t.Errorf("came again after %v, want at least 800 ms", waited)
+	// The lease of the fresh token has expired too.
+	if _, waited = reconnect(s, func() { p.close(wire.CloseLeaseExpired, "") }); waited < 800*time.Millisecond {
+		t.Errorf("reconnected after %v, want at min 800 ms", waited)
 	}
 }
 
@@ -152,8 +154,8 @@ func TestTokenErrors(t *testing.T) {
 		}
 	})
 	r.want("connecting", "waiting")
-	if err := r.why(client.Waiting); !errors.Is(err, away) {
-		t.Errorf("waits for %v", err)
+	if err := r.reason(client.Waiting); !errors.Is(err, away) {
+		t.Errorf("waits with error %v", err)
 	}
 	p := s.accept()
 	if auth := p.admit(ready(0)); auth.Token != "token-2" {
@@ -186,20 +188,20 @@ func TestRenewal(t *testing.T) {
 				return "", ctx.Err()
 			}
 		}
-		cfg.OnMessage = func(ctx context.Context, _ client.Message) error { return hold.pass(ctx) }
+		cfg.OnMessage = func(ctx context.Context, _ client.Message) error { return hold.wait(ctx) }
 	})
 	answers <- answer{token: "token-1"}
 	p := s.accept()
 	p.admit(ready(0))
-	p.send(msg(1), wire.Expiring{In: 60_000}) // a busy handler does not hold the renewal up
+	p.send(msg(1), wire.Expiring{In: 60_000}) // a busy handler does not delay the renewal
 	answers <- answer{token: "token-2"}
 	if renew := next[wire.Renew](p); renew.Token != "token-2" {
-		t.Errorf("renews with %s", renew.Token)
+		t.Errorf("renewed with %s", renew.Token)
 	}
 	p.send(wire.Error{Code: wire.ErrorRenewUnavailable, Message: "try again"})
 	answers <- answer{token: "token-3"}
 	if renew := next[wire.Renew](p); renew.Token != "token-3" {
-		t.Errorf("renews with %s", renew.Token)
+		t.Errorf("renewed with %s", renew.Token)
 	}
 	p.send(wire.Renewed{ExpiresIn: 60_000})
 	close(hold)
@@ -207,8 +209,8 @@ func TestRenewal(t *testing.T) {
 
 	answers <- answer{err: errors.New("away")}
 	p.send(wire.Expiring{In: 60_000})
-	r.until("error token for a renewal: away")
-	p.send(msg(2)) // the connection goes on
+	r.until("error token for renewal: away")
+	p.send(msg(2)) // the connection stays open
 	r.until("msg 2")
 
 	answers <- answer{err: client.ErrUnauthorized}
@@ -219,8 +221,8 @@ func TestRenewal(t *testing.T) {
 	p.waitEnd()
 }
 
-// A token that cannot be had must not outlast the connection it is for.
-func TestRenewalEndsWithTheConnection(t *testing.T) {
+// A call of Config.Token for a renewal is cancelled when its connection ends.
+func TestRenewalEndsWithConnection(t *testing.T) {
 	s := newServer(t)
 	asked := make(chan struct{}, 10)
 	first := true

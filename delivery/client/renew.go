@@ -9,8 +9,9 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// renew asks for a token after delay and offers it to the server, in a goroutine of its own: the reader must read on, and
-// the handler may be busy past the lease's end. One renewal at a time is enough.
+// renew gets a token after delay and sends it to the server. It runs in a goroutine of its own,
+// because the reader must keep reading and the handler may be busy beyond the end of the lease. It
+// does nothing if a renewal is already running.
 func (c *conn) renew(ctx context.Context, delay time.Duration) {
 	if !c.renewing.CompareAndSwap(false, true) {
 		return
@@ -24,17 +25,17 @@ func (c *conn) renew(ctx context.Context, delay time.Duration) {
 		case <-wait.C:
 		}
 		token, err := c.cfg.Token(ctx)
-		c.renewing.Store(false) // before the server can ask for another
+		c.renewing.Store(false) // before the server can request another renewal
 		var e event
 		switch {
 		case err == nil:
-			c.remember(token)
+			c.rememberToken(token)
 			c.write(wire.Renew{Token: token})
 			return
 		case errors.Is(err, ErrUnauthorized):
 			e.end = &ending{err: fmt.Errorf("token: %w", err), stop: true}
-		default: // the lease may end then, with 4501, and the next connect asks again
-			e.problem = fmt.Errorf("token for a renewal: %w", err)
+		default: // if the lease ends with 4501, the next connection gets a new token
+			e.problem = fmt.Errorf("token for renewal: %w", err)
 		}
 		select {
 		case c.events <- e:

@@ -8,16 +8,17 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// serve handles what a connection brings, in order, until it ends. What was queued when it was lost is handled too.
+// serve handles the events of a connection, in order, until it ends. It also handles the frames
+// that were queued when the connection was lost.
 func (c *Client) serve(ctx context.Context, cn *conn) *ending {
-	s := session{Client: c, over: cn.over}
+	s := session{Client: c, readerDone: cn.readerDone}
 	for {
 		select {
 		case <-ctx.Done():
 			return &ending{err: ctx.Err()}
 		case e := <-cn.events:
 			switch {
-			case ctx.Err() != nil: // both were there
+			case ctx.Err() != nil: // select chooses at random if both are ready
 				return &ending{err: ctx.Err()}
 			case e.end != nil:
 				return e.end
@@ -32,23 +33,23 @@ func (c *Client) serve(ctx context.Context, cn *conn) *ending {
 	}
 }
 
-// session is what the handling of one connection's frames remembers.
+// session is the state of handling one connection's frames.
 type session struct {
 	*Client
-	epoch string
-	live  bool
-	over  <-chan struct{} // closed when the connection is lost
+	epoch      string
+	live       bool
+	readerDone <-chan struct{} // closed when the connection is lost
 }
 
-// failure is of OnMessage, with the message of that epoch and seq.
+// failure counts the failures of OnMessage on one message.
 type failure struct {
 	epoch  string
 	seq    uint64
 	tries  int
-	pauses time.Duration // between them
+	pauses time.Duration // total of the pauses between the attempts
 }
 
-// handle handles one frame. It returns an ending if OnMessage fails and is to be called again.
+// handle handles one frame. It returns an ending if OnMessage failed and must be called again.
 func (s *session) handle(ctx context.Context, frame wire.Frame) *ending {
 	switch f := frame.(type) {
 	case wire.Ready:
@@ -58,29 +59,29 @@ func (s *session) handle(ctx context.Context, frame wire.Frame) *ending {
 		s.cfg.OnReady(f)
 	case wire.Gap:
 		s.cfg.OnGap(f)
-		s.progress.heard()
+		s.progress.gapHandled()
 	case wire.Msg:
-		if !s.progress.give(f.Seq) {
+		if !s.progress.start(f.Seq) {
 			return nil
 		}
 		return s.message(ctx, Message{Msg: f, Epoch: s.epoch, Replayed: !s.live})
 	case wire.Live:
-		// Only here, with all that was missed handled: a message that cannot be handled, or a server that fails on one,
-		// must not be tried at the pace of a first reconnect for ever.
+		// Not before live: otherwise a message that always fails, or a server that fails on one, would be
+		// retried for ever at the rate of a first reconnect.
 		s.back.reset()
-		s.hurried, s.live = false, true
-		s.progress.pass(f.Seq)
+		s.leaseRetried, s.live = false, true
+		s.progress.advanceIdle(f.Seq)
 		s.cfg.OnState(Live, nil)
 		s.cfg.OnLive(f.Seq)
 	case wire.Ping:
-		s.progress.pass(f.Seq)
+		s.progress.advanceIdle(f.Seq)
 	case wire.Acked:
 		s.cfg.OnAcked(f.Seq, f.Unread)
 	}
 	return nil
 }
 
-// message has OnMessage handle a message, and skips one that it has failed on often and long enough.
+// message calls OnMessage, and skips a message on which it has failed often and long enough.
 func (s *session) message(ctx context.Context, m Message) *ending {
 	err := s.cfg.OnMessage(ctx, m)
 	if err == nil {
@@ -97,7 +98,7 @@ func (s *session) message(ctx context.Context, m Message) *ending {
 	}
 	if !counts || s.cfg.Attempts < 0 || s.failed.tries < s.cfg.Attempts || s.failed.pauses < s.cfg.Patience {
 		s.progress.done(m.Seq, false)
-		return &ending{err: fmt.Errorf("OnMessage of seq %d: %w", m.Seq, err), failed: counts}
+		return &ending{err: fmt.Errorf("OnMessage of seq %d: %w", m.Seq, err), handlerFailed: counts}
 	}
 	s.failed = failure{}
 	s.progress.done(m.Seq, true)
@@ -105,9 +106,10 @@ func (s *session) message(ctx context.Context, m Message) *ending {
 	return nil
 }
 
+// connected reports whether the connection is still open for reading.
 func (s *session) connected() bool {
 	select {
-	case <-s.over:
+	case <-s.readerDone:
 		return false
 	default:
 		return true

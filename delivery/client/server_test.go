@@ -16,20 +16,20 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+// timeout is how long a test waits for a condition.
+const timeout = 10 * time.Second
 
-// server is the other end, played by the test: each connection is a peer that the test accepts.
+// server is a gateway played by the test. Each connection is a peer, which the test accepts.
 type server struct {
 	*httptest.Server
 	t     *testing.T
 	peers chan *peer
 
 	mu      sync.Mutex
-	refuse  http.HandlerFunc // in place of the upgrade
-	choose  string           // the subprotocol
+	refuse  http.HandlerFunc // answers the handshake instead of the upgrade
+	choose  string           // the subprotocol that the server selects
 	buffer  int
-	unheard bool // nothing is read, and a close is not answered
+	noReads bool // the server does not read, and does not answer a close
 }
 
 func newServer(t *testing.T) *server {
@@ -64,7 +64,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p := &peer{t: s.t, ws: ws, request: r, at: time.Now(), frames: make(chan wire.Frame, 4096), ended: make(chan struct{})}
 	s.t.Cleanup(func() { _ = ws.Close() })
-	if !s.unheard {
+	if !s.noReads {
 		go p.read()
 	}
 	s.peers <- p
@@ -76,13 +76,13 @@ func (s *server) accept() *peer {
 	select {
 	case p := <-s.peers:
 		return p
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		s.t.Fatal("the client did not connect")
 		return nil
 	}
 }
 
-// peer is one connection, seen from the server.
+// peer is the server's end of one connection.
 type peer struct {
 	t       *testing.T
 	ws      *websocket.Conn
@@ -122,18 +122,18 @@ func (p *peer) send(frames ...wire.Frame) {
 func (p *peer) sendRaw(kind int, data string) {
 	p.t.Helper()
 	if err := p.ws.WriteMessage(kind, []byte(data)); err != nil {
-		p.t.Fatalf("write to the client: %v", err)
+		p.t.Fatalf("write: %v", err)
 	}
 }
 
-// try sends what the client may not live to read.
+// try sends frames and ignores errors, because the client may already have disconnected.
 func (p *peer) try(frames ...wire.Frame) {
 	for _, f := range frames {
 		_ = p.ws.WriteMessage(websocket.TextMessage, wire.Append(nil, f))
 	}
 }
 
-// admit answers the client's auth frame, which it returns, with hello and ready.
+// admit sends hello and ready, and returns the client's auth frame.
 func (p *peer) admit(ready wire.Ready) wire.Auth {
 	p.t.Helper()
 	auth := next[wire.Auth](p)
@@ -141,10 +141,10 @@ func (p *peer) admit(ready wire.Ready) wire.Auth {
 	return auth
 }
 
-// next is the client's next frame but for pongs, which must be an F.
+// next returns the client's next frame that is not a pong. It must be an F.
 func next[F wire.Frame](p *peer) F {
 	p.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(timeout)
 	for {
 		select {
 		case frame := <-p.frames:
@@ -160,24 +160,25 @@ func next[F wire.Frame](p *peer) F {
 	}
 }
 
-// close closes the connection with a code.
+// close closes the connection with a close code.
 func (p *peer) close(code wire.CloseCode, reason string) {
 	p.t.Helper()
 	message := websocket.FormatCloseMessage(int(code), reason)
-	if err := p.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(patience)); err != nil {
+	if err := p.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(timeout)); err != nil {
 		p.t.Fatalf("close: %v", err)
 	}
 }
 
-// cut ends the connection without a word.
+// cut closes the connection without a close frame.
 func (p *peer) cut() { _ = p.ws.Close() }
 
-// waitEnd waits for the end of the connection and returns the client's close code, or 1006.
+// waitEnd waits until the connection has ended, and returns the client's close code, or 1006 if it
+// sent none.
 func (p *peer) waitEnd() int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		p.t.Fatal("the client did not end the connection")
 	}
 	var closed *websocket.CloseError
@@ -187,12 +188,12 @@ func (p *peer) waitEnd() int {
 	return websocket.CloseAbnormalClosure
 }
 
-// ready is the usual admission, behind seq after of epoch e1. The ping interval is long.
+// ready returns a ready frame that starts after a seq of epoch e1. The ping interval is long.
 func ready(after uint64) wire.Ready {
 	return wire.Ready{User: "42", Conn: "c", Epoch: "e1", After: after, Ping: 60_000}
 }
 
-// msg is a message whose data is its seq.
+// msg returns a message whose data is its seq.
 func msg(seq uint64) wire.Msg {
 	return wire.Msg{Seq: seq, Time: time.Unix(0, 0).UTC(), Data: fmt.Append(nil, seq)}
 }

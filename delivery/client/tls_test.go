@@ -18,7 +18,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/client"
 )
 
-// newTLSServer is newServer with a certificate, and the authorities that trust it.
+// newTLSServer returns a server with a certificate, and a pool that trusts it.
 func newTLSServer(t *testing.T) (*server, *x509.CertPool) {
 	s := &server{t: t, peers: make(chan *peer, 64)}
 	s.Server = httptest.NewUnstartedServer(s)
@@ -30,7 +30,8 @@ func newTLSServer(t *testing.T) (*server, *x509.CertPool) {
 	return s, trusted
 }
 
-// wantEnd checks that Run ends at the first attempt with an error of that kind that says what to do.
+// wantEnd checks that Run ends after the first attempt, with an error that wraps kind and contains
+// hint.
 func wantEnd(t *testing.T, r *run, kind error, hint string) {
 	t.Helper()
 	if err := r.wait(); !errors.Is(err, kind) || !strings.Contains(err.Error(), hint) {
@@ -46,9 +47,9 @@ func TestWrongScheme(t *testing.T) {
 
 	plain := newServer(t)
 	host = plain.Listener.Addr().String()
-	wantEnd(t, start(plain, func(cfg *client.Config) { cfg.URL = "wss://" + host }), client.ErrScheme, "(use ws://"+host+", or")
+	wantEnd(t, start(plain, func(cfg *client.Config) { cfg.URL = "wss://" + host }), client.ErrScheme, "(use ws://"+host+", or the TLS port)")
 
-	// A server that drops what is no TLS without an answer, as some proxies do.
+	// A server that closes connections without TLS and sends no answer, as some proxies do.
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +61,7 @@ func TestWrongScheme(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_ = tls.Server(silent{conn}, secure.TLS).Handshake()
+			_ = tls.Server(noAlerts{conn}, secure.TLS).Handshake()
 			_ = conn.Close()
 		}
 	}()
@@ -68,26 +69,26 @@ func TestWrongScheme(t *testing.T) {
 	wantEnd(t, start(secure, func(cfg *client.Config) { cfg.URL = "ws://" + host }), client.ErrScheme, "(use wss://"+host+")")
 }
 
-// silent is a connection that does not send TLS alerts.
-type silent struct{ net.Conn }
+// noAlerts is a connection that does not send TLS alerts.
+type noAlerts struct{ net.Conn }
 
-func (s silent) Write(p []byte) (int, error) {
+func (s noAlerts) Write(p []byte) (int, error) {
 	if alert := byte(21); len(p) > 0 && p[0] == alert {
 		return len(p), nil
 	}
 	return s.Conn.Write(p)
 }
 
-func TestCertificateThatIsNotTrusted(t *testing.T) {
+func TestUntrustedCertificate(t *testing.T) {
 	s, trusted := newTLSServer(t)
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
 	for hint, cfg := range map[string]struct {
 		host string
 		tls  *tls.Config
 	}{
-		"trust its authority in Config.Dialer":                  {"127.0.0.1", &tls.Config{}},
-		"name a host in Config.URL that the certificate is for": {"localhost", &tls.Config{RootCAs: trusted}},
-		"renew it; is the clock of this machine right?": {"127.0.0.1", &tls.Config{
+		"trust its authority in Config.Dialer":                 {"127.0.0.1", &tls.Config{}},
+		"use a host in Config.URL that the certificate is for": {"localhost", &tls.Config{RootCAs: trusted}},
+		"renew it, or correct the clock of this machine": {"127.0.0.1", &tls.Config{
 			RootCAs: trusted, Time: func() time.Time { return s.Certificate().NotAfter.Add(time.Hour) },
 		}},
 	} {
@@ -97,8 +98,8 @@ func TestCertificateThatIsNotTrusted(t *testing.T) {
 	}
 }
 
-// TestCertificateThatExpiresLater is retried: it was good, and somebody will renew it.
-func TestCertificateThatExpiresLater(t *testing.T) {
+// The client retries: the certificate was valid, and will be renewed.
+func TestCertificateExpiresAfterFirstConnection(t *testing.T) {
 	s, trusted := newTLSServer(t)
 	var expired atomic.Bool
 	r := start(s, func(cfg *client.Config) {
@@ -116,8 +117,8 @@ func TestCertificateThatExpiresLater(t *testing.T) {
 	r.until("waiting")
 	r.until("connecting")
 	r.until("waiting")
-	if err := r.why(client.Waiting); !errors.Is(err, client.ErrCertificate) {
-		t.Errorf("waits because of %v", err)
+	if err := r.reason(client.Waiting); !errors.Is(err, client.ErrCertificate) {
+		t.Errorf("waits with error %v", err)
 	}
 	expired.Store(false)
 	s.accept().admit(ready(0))
@@ -126,8 +127,8 @@ func TestCertificateThatExpiresLater(t *testing.T) {
 	}
 }
 
-// TestServerAwayIsAskedOnce: a port where nobody listens is not tried a second time, with TLS.
-func TestServerAwayIsAskedOnce(t *testing.T) {
+// If nothing listens on the port, the client does not dial a second time to check for TLS.
+func TestUnreachableServerIsDialedOnce(t *testing.T) {
 	s := newServer(t)
 	s.Close()
 	var dials atomic.Int32
@@ -140,6 +141,6 @@ func TestServerAwayIsAskedOnce(t *testing.T) {
 	})
 	r.want("connecting", "waiting")
 	if n := dials.Load(); n != 1 {
-		t.Errorf("%d dials", n)
+		t.Errorf("%d dials, want 1", n)
 	}
 }
