@@ -64,7 +64,7 @@ func (b *backend) answer(t *testing.T, a auth.Authenticator) {
 		r.Token = strings.TrimPrefix(r.Token, streamstest.Canary)
 		return a.Authenticate(ctx, r)
 	})
-	responder := auth.NewResponder(b.nc, bare, auth.ResponderConfig{Logger: watchedLog(t)})
+	responder := auth.NewResponder(b.nc, bare, auth.ResponderConfig{Timeout: 4 * patience, Logger: watchedLog(t)}) // tests that hold an answer end it themselves
 	done := make(chan error, 1)
 	go func() { done <- responder.Run(ctx) }()
 	t.Cleanup(func() {

@@ -30,9 +30,10 @@ func heldAnswers(t *testing.T, n *node) (release chan struct{}, first chan struc
 		}
 		select {
 		case <-release:
-		case <-ctx.Done():
+			return auth.Identity{User: r.Token}, nil
+		case <-ctx.Done(): // the responder's own limit
+			return auth.Identity{}, ctx.Err()
 		}
-		return auth.Identity{User: r.Token}, nil
 	}))
 	return release, first, others
 }
