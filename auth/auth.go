@@ -1,8 +1,10 @@
-// Package auth asks a backend whom a token belongs to, over NATS request/reply, and helps a backend to answer.
+// Package auth asks a backend over NATS request/reply which user a token belongs to, and helps a
+// backend to reply.
 //
-// A gateway holds an [Authenticator]: a [Requester] asks whoever listens on the subject, a [Table] or
-// [TokenIsUser] answers in this process. A [Responder] serves any Authenticator on the subject. Whatever is not
-// a clear yes is a no: nobody is admitted by silence, by an error or by a reply that cannot be understood.
+// A gateway holds an [Authenticator]. A [Requester] sends requests to the responders on a subject;
+// a [Table] or [TokenIsUser] replies within the process. A [Responder] serves any Authenticator on
+// the subject. Only an explicit, valid reply admits a user: no reply, an error, or a reply that
+// cannot be understood admits nobody.
 package auth
 
 import (
@@ -15,13 +17,13 @@ import (
 	"unicode/utf8"
 )
 
-// DefaultSubject is the subject questions are asked on. They carry tokens, and who answers them admits users:
-// only responders may subscribe to it.
+// DefaultSubject is the subject of authentication requests. Requests carry tokens, and a reply
+// admits a user: only responders may have permission to subscribe to it.
 const DefaultSubject = "tidings.auth"
 
-// Limits of what a reply may say. They keep one reply from costing a gateway much for as long as its user stays.
+// Limits of a reply. They bound what one reply can cost a gateway while its user is connected.
 const (
-	maxName    = 200  // bytes of a user or topic; encoded for a subject it only grows, and 200 is the limit there too
+	maxName    = 200  // bytes of a user or topic; a subject has the same limit for the encoded name, which is never shorter
 	maxTopics  = 1000 // per user
 	maxCode    = 64   // bytes of Refusal.Code
 	maxMessage = 200  // bytes of Refusal.Message
@@ -29,31 +31,36 @@ const (
 	maxRetry   = time.Hour
 )
 
-// Identity is whom a token belongs to.
+// Identity says which user a token belongs to, and what the user may read.
 type Identity struct {
-	// User is never empty: at most 200 bytes of valid UTF-8.
+	// User is the user's name: 1 to 200 bytes of valid UTF-8.
 	User string
-	// Topics are what the user may read besides their own notifications, in the order granted, without repeats;
-	// nil: none. At most 1,000, each like User.
+	// Topics are the topics that the user may read besides their own notifications, in the order
+	// granted, without repeats; nil: none. At most 1,000, each with the limits of User.
 	Topics []string
-	// ExpiresIn is how long this holds, from now on; 0: no end. Never negative, at most 100 years.
+	// ExpiresIn is how long the identity is valid, from now on; 0: for ever. It is never negative
+	// and at most 100 years.
 	ExpiresIn time.Duration
-	// Asked is when the question was asked; zero where the Authenticator does not say. It may be before Authenticate was called, where
-	// an answer on its way is shared. What happens to a user after it, the answer does not know of.
+	// Asked is when the request was made; zero if the Authenticator does not say. It can be before
+	// the call of Authenticate if callers share a request. The reply does not reflect what happens
+	// to the user after it.
 	Asked time.Time
 }
 
-// Authenticator says whom a token belongs to. *Requester, *Table and AuthenticatorFunc are some.
+// Authenticator finds the user that a token belongs to. *Requester, *Table and AuthenticatorFunc
+// implement it.
 //
-// A nil error means that the Identity is complete and valid. Otherwise the Identity is empty and the error is a
-// *[Refusal] (the backend's "no"), [ErrUnavailable] (come again), [ErrBadReply] (a "no" too) or the context's.
-// Authenticate returns when ctx ends, and is called from many goroutines at once.
+// If the error is nil, the Identity is complete and valid. Otherwise the Identity is empty and the
+// error is a *[Refusal] (the backend refuses the token), [ErrUnavailable] (retry), [ErrBadReply]
+// (counts as a refusal), or the error of the context. Authenticate returns when ctx ends. It is
+// called by many goroutines at once.
 type Authenticator interface {
 	Authenticate(ctx context.Context, req Request) (Identity, error)
 }
 
-// AuthenticatorFunc is a function that is an [Authenticator]. What it returns is checked: an Identity that breaks
-// its limits becomes [ErrBadReply], one with a negative ExpiresIn a *[Refusal] with code token_expired.
+// AuthenticatorFunc makes an [Authenticator] of a function. Its result is checked: an Identity
+// outside its limits becomes [ErrBadReply], and one with a negative ExpiresIn becomes a *[Refusal]
+// with code token_expired.
 type AuthenticatorFunc func(ctx context.Context, req Request) (Identity, error)
 
 // Authenticate calls f.
@@ -65,26 +72,28 @@ func (f AuthenticatorFunc) Authenticate(ctx context.Context, req Request) (Ident
 	return id.checked()
 }
 
-// Codes of a [Refusal] that have a meaning of their own.
+// Codes of a [Refusal] with a special meaning.
 const (
 	CodeTokenExpired = "token_expired" // the client should fetch a fresh token
-	CodeForbidden    = "forbidden"     // no token of this user is good here
+	CodeForbidden    = "forbidden"     // no token of this user is accepted here
 )
 
-// Refusal is the backend's "no". Find it with errors.As.
+// Refusal is the error for a token that the backend refuses. Find it with errors.As.
 type Refusal struct {
-	// Code says why, for programs: [CodeTokenExpired], [CodeForbidden], or anything else; "refused" if
-	// the backend gave none. At most 64 bytes.
+	// Code is the reason for programs: [CodeTokenExpired], [CodeForbidden], or any other string;
+	// "refused" if the backend gave none. At most 64 bytes.
 	Code string
-	// Message says why, for people, and may be empty. It reaches the client. At most 200 bytes.
+	// Message is the reason for people, and may be empty. The client receives it. At most 200
+	// bytes.
 	Message string
-	// RetryAfter says when to come again with the same token; 0: not at all. At most an hour.
+	// RetryAfter is how long to wait before retrying with the same token; 0: do not retry. At most
+	// an hour.
 	RetryAfter time.Duration
 }
 
-// Error names the code, the message and when to come again.
+// Error returns the code, the message and the time to retry.
 func (r *Refusal) Error() string {
-	if r == nil { // a slip of an Authenticator, which its Responder must survive
+	if r == nil { // a bug in an Authenticator; its Responder must not crash
 		return "auth: refused: nil"
 	}
 	var b strings.Builder
@@ -93,39 +102,41 @@ func (r *Refusal) Error() string {
 		b.WriteString(": " + r.Message)
 	}
 	if r.RetryAfter > 0 {
-		fmt.Fprintf(&b, " (come again in %v)", r.RetryAfter)
+		fmt.Fprintf(&b, " (retry in %v)", r.RetryAfter)
 	}
 	return b.String()
 }
 
 var (
-	// ErrUnavailable means that nobody answered in time, that NATS is away, or that the responder failed at its
-	// job. It says nothing about the token: come again.
+	// ErrUnavailable means that no reply arrived in time, that NATS is unavailable, or that the
+	// responder reported a failure of its own. It says nothing about the token; retry.
 	ErrUnavailable = errors.New("auth: no answer")
 
-	// ErrBusy is an ErrUnavailable: too many wait for an answer already, and this one was not asked.
+	// ErrBusy wraps ErrUnavailable: too many requests are waiting, and this one was not sent.
 	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
 
-	// ErrBadReply means that the responder answered something that admits nobody: no user, bad JSON, success of
-	// another type than boolean, … It is a refusal. The reply itself is never part of the error.
+	// ErrBadReply means that the reply admits nobody: no user, invalid JSON, success that is not a
+	// boolean, … It counts as a refusal. The error never contains the reply.
 	ErrBadReply = errors.New("auth: bad reply")
 )
 
-// Unavailable is an ErrUnavailable too: so many questions had no answer that this one was not asked.
+// Unavailable is an ErrUnavailable too: so many requests had no reply that this one was not sent.
 type Unavailable struct {
-	// RetryAfter says when to come again. It differs from one to the next, so that not all come at once.
+	// RetryAfter is how long to wait before retrying. It is random, so that clients do not retry
+	// all at once.
 	RetryAfter time.Duration
 }
 
-// Error says when to come again.
+// Error returns the reason and the time to retry.
 func (u *Unavailable) Error() string {
-	return fmt.Sprintf("%v to those before, this was not asked (come again in %v)", ErrUnavailable, u.RetryAfter.Round(time.Millisecond))
+	return fmt.Sprintf("%v to earlier requests, so this one was not sent (retry in %v)", ErrUnavailable, u.RetryAfter.Round(time.Millisecond))
 }
 
-// Is makes it an ErrUnavailable.
+// Is reports whether target is ErrUnavailable.
 func (u *Unavailable) Is(target error) bool { return target == ErrUnavailable }
 
-// checked returns id with repeated topics left out, or why nobody may be admitted as it: ErrBadReply or a *Refusal.
+// checked returns id without repeated topics. If id is not valid, it returns ErrBadReply or a
+// *Refusal.
 func (id Identity) checked() (Identity, error) {
 	if err := checkName(id.User); err != nil {
 		return Identity{}, fmt.Errorf("%w: user %w", ErrBadReply, err)
@@ -157,7 +168,7 @@ func checkTopics(topics []string) error {
 	return nil
 }
 
-// checkName says what is wrong with a user or topic, without repeating it.
+// checkName returns what is wrong with a user or topic, without quoting it.
 func checkName(s string) error {
 	switch {
 	case s == "":
@@ -167,13 +178,13 @@ func checkName(s string) error {
 	case !utf8.ValidString(s):
 		return errors.New("is not valid UTF-8")
 	case strings.ContainsRune(s, utf8.RuneError):
-		// JSON decoders put U+FFFD where they could not read: two users' names could both become it.
-		return errors.New("contains U+FFFD, which is what a broken encoding leaves behind")
+		// JSON decoders replace invalid bytes by U+FFFD, so two users' names could become the same.
+		return errors.New("contains U+FFFD, the sign of a broken encoding")
 	}
 	return nil
 }
 
-// unique returns a copy of names without repeats, nil if there are none.
+// unique returns a copy of names without repeats, or nil if names is empty.
 func unique(names []string) []string {
 	if len(names) == 0 {
 		return nil

@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait for something that must happen.
-const patience = 10 * time.Second
+// timeout bounds every wait for something that must happen.
+const timeout = 10 * time.Second
 
 // startServer runs a NATS server in this process until the test ends.
 func startServer(t *testing.T, options ...func(*server.Options)) *server.Server {
@@ -33,8 +33,8 @@ func startServer(t *testing.T, options ...func(*server.Options)) *server.Server 
 	}
 	s.Start()
 	t.Cleanup(func() { stopServer(s) })
-	if !s.ReadyForConnections(patience) {
-		t.Fatal("the NATS server does not start")
+	if !s.ReadyForConnections(timeout) {
+		t.Fatal("the NATS server did not start")
 	}
 	return s
 }
@@ -54,7 +54,8 @@ func connect(t *testing.T, s *server.Server, options ...nats.Option) *nats.Conn 
 	return nc
 }
 
-// serve runs a Responder until the test ends or stop is called, and returns once it is ready.
+// serve runs a Responder until the test ends or stop is called. It returns when the responder is
+// ready.
 func serve(t *testing.T, nc *nats.Conn, a auth.Authenticator, cfg auth.ResponderConfig) (r *auth.Responder, stop func()) {
 	t.Helper()
 	r = auth.NewResponder(nc, a, cfg)
@@ -72,15 +73,16 @@ func serve(t *testing.T, nc *nats.Conn, a auth.Authenticator, cfg auth.Responder
 	return r, stop
 }
 
-// answerWith answers every question with the same bytes and headers, as a backend in any language might.
+// answerWith replies to every request with the same bytes and headers, like a backend in any
+// language.
 func answerWith(t *testing.T, nc *nats.Conn, body string, header nats.Header) {
 	t.Helper()
-	listen(t, nc, func(m *nats.Msg) {
+	subscribe(t, nc, func(m *nats.Msg) {
 		_ = m.RespondMsg(&nats.Msg{Data: []byte(body), Header: header})
 	})
 }
 
-func listen(t *testing.T, nc *nats.Conn, handle nats.MsgHandler) {
+func subscribe(t *testing.T, nc *nats.Conn, handle nats.MsgHandler) {
 	t.Helper()
 	if _, err := nc.Subscribe(auth.DefaultSubject, handle); err != nil {
 		t.Fatal(err)
@@ -95,17 +97,17 @@ func receive[T any](t *testing.T, ch <-chan T, what string) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
+	case <-time.After(timeout):
+		t.Fatalf("timeout waiting for %s", what)
 		panic("unreachable")
 	}
 }
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !cond(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timeout waiting for %s", what)
 		}
 	}
 }
@@ -125,12 +127,12 @@ func wantRefusal(t *testing.T, id auth.Identity, err error, want auth.Refusal) {
 func wantNobody(t *testing.T, id auth.Identity) {
 	t.Helper()
 	if id.User != "" || id.Topics != nil || id.ExpiresIn != 0 {
-		t.Fatalf("an identity came with an error: %+v", id)
+		t.Fatalf("identity returned with an error: %+v", id)
 	}
 }
 
 func TestAuthenticatorFuncIsChecked(t *testing.T) {
-	ask := func(id auth.Identity) (auth.Identity, error) {
+	authenticate := func(id auth.Identity) (auth.Identity, error) {
 		return auth.AuthenticatorFunc(func(context.Context, auth.Request) (auth.Identity, error) {
 			return id, nil
 		}).Authenticate(context.Background(), auth.Request{})
@@ -143,23 +145,23 @@ func TestAuthenticatorFuncIsChecked(t *testing.T) {
 		"empty topic":     {User: "42", Topics: []string{"a", ""}},
 		"too many topics": {User: "42", Topics: make([]string, 1001)},
 	} {
-		got, err := ask(id)
+		got, err := authenticate(id)
 		if !errors.Is(err, auth.ErrBadReply) {
 			t.Errorf("%s: %v", name, err)
 		}
 		wantNobody(t, got)
 	}
-	got, err := ask(auth.Identity{User: "42", ExpiresIn: -1})
+	got, err := authenticate(auth.Identity{User: "42", ExpiresIn: -1})
 	wantRefusal(t, got, err, auth.Refusal{Code: "token_expired", Message: "the token has expired"})
-	if got, err = ask(auth.Identity{User: "42", Topics: []string{"b", "a", "b"}}); err != nil || strings.Join(got.Topics, " ") != "b a" {
+	if got, err = authenticate(auth.Identity{User: "42", Topics: []string{"b", "a", "b"}}); err != nil || strings.Join(got.Topics, " ") != "b a" {
 		t.Errorf("repeated topics: %+v, %v", got, err)
 	}
 }
 
-func TestRefusalSaysEverything(t *testing.T) {
+func TestRefusalError(t *testing.T) {
 	for want, refusal := range map[string]auth.Refusal{
-		"auth: refused: forbidden":                     {Code: "forbidden"},
-		"auth: refused: busy: soon (come again in 2s)": {Code: "busy", Message: "soon", RetryAfter: 2 * time.Second},
+		"auth: refused: forbidden":                {Code: "forbidden"},
+		"auth: refused: busy: soon (retry in 2s)": {Code: "busy", Message: "soon", RetryAfter: 2 * time.Second},
 	} {
 		if got := refusal.Error(); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -8,49 +8,55 @@ import (
 )
 
 const (
-	tolerated    = 5 // hosts without an answer before a breaker opens
-	firstPause   = time.Second
-	longestPause = 10 * time.Second
+	openAfter = 5 // hosts without a reply before the breaker opens
+	minPause  = time.Second
+	maxPause  = 10 * time.Second
 )
 
-// breaker spares a responder that does not answer. It opens after questions in a row of some hosts without an answer; then nothing is
-// asked for a while, one question probes, and an answer closes it. One host alone does not open it, for it may be that only its tokens are
-// such that nobody answers. Nor does it go on to probe while others would: after a probe in vain its pause is twice that of the others.
+// breaker protects a responder that does not reply. It opens after requests of openAfter hosts in a
+// row had no reply. While it is open no request is sent for a while; then one request probes, and a
+// reply closes the breaker.
 //
-// A question counts for the spell of asking in which it began. An answer and an opening begin another: what was asked before, and fails
-// after, says nothing that they did not. So the failures of one storm open it once, and a responder among several that hangs does not,
-// as long as the others answer.
+// One host alone does not open it, because the responder may just not reply to that host's tokens.
+// Nor does one host keep probing while others want to: after a probe without a reply its pause is
+// twice that of the others.
+//
+// A request counts only for the period in which it began. A reply and an opening each newPeriod a new
+// period: a request of an earlier period that then fails adds nothing that they have not shown. So
+// the failures of one storm open the breaker once, and one hanging responder among several does not
+// open it as long as the others reply.
 type breaker struct {
-	mu         sync.Mutex
-	spell      uint64
-	connection uint64   // to NATS; over another nothing is known yet, for the silence may have been its own
-	silent     []string // hosts whose questions of this spell had no answer; "" is nobody known, and there again each time
-	prober     string   // of the last probe without an answer
-	pause      time.Duration
-	until      time.Time // when it is open, which pause > 0 says
-	probing    bool
+	mu          sync.Mutex
+	period      uint64
+	connection  uint64   // connection generation of NATS; on a new connection nothing is known, because the old one may have been the cause
+	silentHosts []string // hosts whose requests in this period had no reply; "" is an unknown host, and can occur several times
+	prober      string   // host of the last probe without a reply
+	pause       time.Duration
+	until       time.Time // when a probe is allowed; the breaker is open if pause > 0
+	probing     bool
 }
 
-// closed says whether it may be worthwhile to wait for a turn to ask.
-func (b *breaker) closed(connection uint64, host string) bool {
+// allows reports whether a request of the host may be sent now or after a short wait.
+func (b *breaker) allows(connection uint64, host string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.over(connection)
+	b.setConnection(connection)
 	return b.pause == 0 || b.mayProbe(host)
 }
 
-// ask says whether a question may be asked, whose end is to be told with the spell.
-func (b *breaker) ask(connection uint64, host string) (spell uint64, ok bool) {
+// start reports whether a request may be sent now. When it ends, call answered, unanswered or
+// abandoned, with the period.
+func (b *breaker) start(connection uint64, host string) (period uint64, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.over(connection)
+	b.setConnection(connection)
 	if b.pause > 0 {
 		if !b.mayProbe(host) {
 			return 0, false
 		}
 		b.probing = true
 	}
-	return b.spell, true
+	return b.period, true
 }
 
 func (b *breaker) mayProbe(host string) bool {
@@ -61,59 +67,62 @@ func (b *breaker) mayProbe(host string) bool {
 	return !b.probing && !time.Now().Before(until)
 }
 
-// answered notes an answer, whatever it says.
+// answered records a reply, whatever it says.
 func (b *breaker) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.begin()
+	b.newPeriod()
 	b.pause, b.prober = 0, ""
 }
 
-// unanswered notes that nobody listens, or that there was no answer in time.
-func (b *breaker) unanswered(spell uint64, host string) {
+// unanswered records that there is no responder, or that no reply arrived in time.
+func (b *breaker) unanswered(period uint64, host string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if spell != b.spell {
+	if period != b.period {
 		return
 	}
 	if b.pause > 0 {
 		b.prober = host
-	} else if host == "" || !slices.Contains(b.silent, host) {
-		b.silent = append(b.silent, host)
+	} else if host == "" || !slices.Contains(b.silentHosts, host) {
+		b.silentHosts = append(b.silentHosts, host)
 	}
-	if b.pause == 0 && len(b.silent) < tolerated {
+	if b.pause == 0 && len(b.silentHosts) < openAfter {
 		return
 	}
-	b.begin()
-	b.pause = min(max(firstPause, 2*b.pause), longestPause)
+	b.newPeriod()
+	b.pause = min(max(minPause, 2*b.pause), maxPause)
 	b.until = time.Now().Add(b.pause*3/4 + rand.N(b.pause/2))
 }
 
-// givenUp notes that a question was given up, which says nothing. If it was the probe it is for others to probe now.
-func (b *breaker) givenUp(spell uint64, host string) {
+// abandoned records that a request ended for another reason, which says nothing about the
+// responder. If it was the probe, another host may probe now.
+func (b *breaker) abandoned(period uint64, host string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if spell == b.spell && b.probing {
+	if period == b.period && b.probing {
 		b.probing, b.prober, b.until = false, host, time.Now()
 	}
 }
 
-// retry is when a client should come again, drawn for it alone. It is soon after the pause, for somebody has to probe.
+// retry returns a random time after which a client should retry. It is soon after the pause,
+// because some client has to probe.
 func (b *breaker) retry() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return max(time.Until(b.until), firstPause/2) + rand.N(max(firstPause, b.pause/2))
+	return max(time.Until(b.until), minPause/2) + rand.N(max(minPause, b.pause/2))
 }
 
-// over forgets everything if the connection to NATS is a newer one by now. Who looked before that may still bring the number of the older.
-func (b *breaker) over(connection uint64) {
+// setConnection forgets everything if the connection to NATS is newer. A caller may pass an older
+// generation if it read it before a reconnect; that changes nothing.
+func (b *breaker) setConnection(connection uint64) {
 	if connection > b.connection {
-		b.begin()
+		b.newPeriod()
 		b.connection, b.pause, b.prober = connection, 0, ""
 	}
 }
 
-func (b *breaker) begin() {
-	b.spell++
-	b.silent, b.probing = b.silent[:0], false
+func (b *breaker) newPeriod() {
+	b.period++
+	b.silentHosts, b.probing = b.silentHosts[:0], false
 }

@@ -16,8 +16,9 @@ import (
 	"github.com/tidings-io/tidings/auth"
 )
 
-// everybody asks at once, each with a token and from a host of its own, and returns the errors.
-func everybody(r *auth.Requester, prefix string, n int) []error {
+// authenticateAll sends n requests at once, each with its own token and host, and returns the
+// errors.
+func authenticateAll(r *auth.Requester, prefix string, n int) []error {
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
@@ -29,61 +30,61 @@ func everybody(r *auth.Requester, prefix string, n int) []error {
 	return errs
 }
 
-// open has the breaker open: nobody listens.
-func open(t *testing.T, r *auth.Requester) {
+// openBreaker makes requests without a responder until the breaker is open.
+func openBreaker(t *testing.T, r *auth.Requester) {
 	t.Helper()
 	r.SetPause(func(context.Context) {})
 	eventually(t, "the breaker to open", func() bool {
-		_, err := ask(r)
-		var unasked *auth.Unavailable
-		return errors.As(err, &unasked)
+		_, err := authenticate(r)
+		var notSent *auth.Unavailable
+		return errors.As(err, &notSent)
 	})
 }
 
-func TestStormOnADeadResponder(t *testing.T) {
+func TestStormWithHungResponder(t *testing.T) {
 	t.Parallel()
 	const storm = 2000
 	s := startServer(t)
 	var asked atomic.Int64
-	listen(t, connect(t, s), func(*nats.Msg) { asked.Add(1) })
+	subscribe(t, connect(t, s), func(*nats.Msg) { asked.Add(1) })
 	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 300 * time.Millisecond})
-	for _, err := range everybody(r, "first", storm) {
+	for _, err := range authenticateAll(r, "first", storm) {
 		if !errors.Is(err, auth.ErrUnavailable) {
 			t.Fatal(err)
 		}
 	}
 	times := map[time.Duration]bool{}
-	for _, err := range everybody(r, "again", storm) {
-		var unasked *auth.Unavailable
-		if errors.As(err, &unasked) {
-			times[unasked.RetryAfter] = true
-			if unasked.RetryAfter < 500*time.Millisecond || unasked.RetryAfter > 20*time.Second {
+	for _, err := range authenticateAll(r, "again", storm) {
+		var notSent *auth.Unavailable
+		if errors.As(err, &notSent) {
+			times[notSent.RetryAfter] = true
+			if notSent.RetryAfter < 500*time.Millisecond || notSent.RetryAfter > 20*time.Second {
 				t.Fatal(err)
 			}
 		}
 	}
 	if len(times) < storm*9/10 {
-		t.Errorf("%d different times to come again", len(times))
+		t.Errorf("%d different retry times", len(times))
 	}
-	// Those in flight, those who got their turns before it opened, and perhaps a probe or two.
+	// Requests in flight, those that got slots before the breaker opened, and perhaps a probe or two.
 	if n := asked.Load(); n < 5 || n > 64+10 {
-		t.Errorf("%d questions for %d clients", n, 2*storm)
+		t.Errorf("%d requests for %d clients", n, 2*storm)
 	}
 }
 
-func TestOneProbes(t *testing.T) {
+func TestOneRequestProbes(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 2 * patience})
-	open(t, r)
-	questions := make(chan *nats.Msg, 100)
-	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
+	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 2 * timeout})
+	openBreaker(t, r)
+	requests := make(chan *nats.Msg, 100)
+	subscribe(t, connect(t, s), func(m *nats.Msg) { requests <- m })
 	admitted := make(chan error, 20)
 	for i := range cap(admitted) {
-		go func() { // comes again and again
+		go func() { // retries without a pause
 			for {
-				_, err := r.Authenticate(context.Background(), auth.Request{Token: fmt.Sprint("patient", i)})
-				if unasked := (*auth.Unavailable)(nil); !errors.As(err, &unasked) {
+				_, err := r.Authenticate(context.Background(), auth.Request{Token: fmt.Sprint("retrying", i)})
+				if notSent := (*auth.Unavailable)(nil); !errors.As(err, &notSent) {
 					admitted <- err
 					return
 				}
@@ -91,29 +92,29 @@ func TestOneProbes(t *testing.T) {
 			}
 		}()
 	}
-	probe := receive(t, questions, "the probe")
-	for _, err := range everybody(r, "meanwhile", 200) {
-		if unasked := (*auth.Unavailable)(nil); !errors.As(err, &unasked) {
-			t.Fatalf("asked beside the probe: %v", err)
+	probe := receive(t, requests, "the probe")
+	for _, err := range authenticateAll(r, "meanwhile", 200) {
+		if notSent := (*auth.Unavailable)(nil); !errors.As(err, &notSent) {
+			t.Fatalf("sent beside the probe: %v", err)
 		}
 	}
-	if len(questions) > 0 {
-		t.Fatalf("%d more were asked beside the probe", len(questions))
+	if len(requests) > 0 {
+		t.Fatalf("%d requests beside the probe", len(requests))
 	}
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {
-		for question := probe; ; {
-			_ = question.Respond([]byte(yes))
+		for request := probe; ; {
+			_ = request.Respond([]byte(yes))
 			select {
-			case question = <-questions:
+			case request = <-requests:
 			case <-stop:
 				return
 			}
 		}
 	}()
 	for range cap(admitted) {
-		if err := receive(t, admitted, "an answer"); err != nil {
+		if err := receive(t, admitted, "a reply"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,13 +124,13 @@ func TestPausesGrow(t *testing.T) {
 	t.Parallel()
 	nc := connect(t, startServer(t))
 	r := auth.NewRequester(nc, auth.RequesterConfig{})
-	before := time.Now() // the last question without an answer, and after it the next
-	open(t, r)
+	before := time.Now() // the start of the last request without a reply
+	openBreaker(t, r)
 	last := nc.Stats().OutMsgs
 	var pauses []time.Duration
 	eventually(t, "two probes", func() bool {
 		began := time.Now()
-		_, _ = ask(r)
+		_, _ = authenticate(r)
 		if now := nc.Stats().OutMsgs; now > last {
 			if now != last+1 {
 				t.Errorf("%d probes at once", now-last)
@@ -146,10 +147,10 @@ func TestPausesGrow(t *testing.T) {
 func TestWhatDoesNotOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	const many = 20
-	for name, misfortune := range map[string]func(t *testing.T, s *server.Server, r *auth.Requester){
+	for name, cause := range map[string]func(t *testing.T, s *server.Server, r *auth.Requester){
 		"one host": func(t *testing.T, s *server.Server, r *auth.Requester) {
 			var all sync.WaitGroup
-			for i := range many { // nobody listens
+			for i := range many { // no responder
 				all.Go(func() {
 					_, _ = r.Authenticate(context.Background(), auth.Request{Token: fmt.Sprint("one", i), RemoteAddr: fmt.Sprintf("[2001:db8::%d]:%d", i, 1000+i)})
 				})
@@ -158,24 +159,24 @@ func TestWhatDoesNotOpenTheBreaker(t *testing.T) {
 		},
 		"refusals": func(t *testing.T, s *server.Server, r *auth.Requester) {
 			stop := answers(t, s, `{"success":false,"error":"forbidden"}`, nil)
-			everybody(r, "refused", many)
+			authenticateAll(r, "refused", many)
 			stop()
 		},
-		"a responder that fails says so": func(t *testing.T, s *server.Server, r *auth.Requester) {
+		"a responder that reports failures": func(t *testing.T, s *server.Server, r *auth.Requester) {
 			stop := answers(t, s, "", nats.Header{"Nats-Service-Error": {"oops"}, "Nats-Service-Error-Code": {"500"}})
-			everybody(r, "failed", many)
+			authenticateAll(r, "failed", many)
 			stop()
 		},
 		"callers that leave": func(t *testing.T, s *server.Server, r *auth.Requester) {
 			nc := connect(t, s)
-			questions := make(chan *nats.Msg, many)
-			sub, err := nc.ChanSubscribe(auth.DefaultSubject, questions)
+			requests := make(chan *nats.Msg, many)
+			sub, err := nc.ChanSubscribe(auth.DefaultSubject, requests)
 			if err != nil || nc.Flush() != nil {
 				t.Fatal(err)
 			}
 			for i := range many {
 				ctx, cancel := context.WithCancel(context.Background())
-				go func() { <-questions; cancel() }()
+				go func() { <-requests; cancel() }()
 				if _, err := r.Authenticate(ctx, auth.Request{Token: fmt.Sprint("left", i)}); !errors.Is(err, context.Canceled) {
 					t.Fatal(err)
 				}
@@ -197,8 +198,8 @@ func TestWhatDoesNotOpenTheBreaker(t *testing.T) {
 			if err != nil || nc.Flush() != nil {
 				t.Fatal(err)
 			}
-			go func() { hung.Wait(); _, _ = ask(r) }() // while they wait, another answers
-			everybody(r, "hung", many)
+			go func() { hung.Wait(); _, _ = authenticate(r) }() // another responder replies while they wait
+			authenticateAll(r, "hung", many)
 			_ = sub.Unsubscribe()
 			_ = nc.Flush()
 		},
@@ -207,16 +208,16 @@ func TestWhatDoesNotOpenTheBreaker(t *testing.T) {
 			t.Parallel()
 			s := startServer(t)
 			r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 2 * time.Second})
-			misfortune(t, s, r)
+			cause(t, s, r)
 			answers(t, s, yes, nil)
-			if _, err := ask(r); err != nil {
+			if _, err := authenticate(r); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// answers answers everything so, until stop is called.
+// answers replies to every request with body and header, until stop is called.
 func answers(t *testing.T, s *server.Server, body string, header nats.Header) (stop func()) {
 	t.Helper()
 	nc := connect(t, s)
@@ -224,55 +225,58 @@ func answers(t *testing.T, s *server.Server, body string, header nats.Header) (s
 	return nc.Close
 }
 
-// A silence over another connection says nothing of the responder: once NATS is back it is asked at once.
-func TestNATSAwayIsNoSilence(t *testing.T) {
+// Silence on a lost connection says nothing about the responder: after a reconnect to NATS,
+// requests are sent at once.
+func TestReconnectResetsBreaker(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	nc := connect(t, s, nats.MaxReconnects(-1), nats.ReconnectWait(5*time.Millisecond), nats.ReconnectJitter(0, 0))
-	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: patience})
-	var unasked *auth.Unavailable
-	eventually(t, "a pause that is long", func() bool { // nobody listens
-		_, err := ask(r)
-		return errors.As(err, &unasked) && unasked.RetryAfter > 3*time.Second
+	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: timeout})
+	var notSent *auth.Unavailable
+	eventually(t, "a long pause", func() bool { // no responder
+		_, err := authenticate(r)
+		return errors.As(err, &notSent) && notSent.RetryAfter > 3*time.Second
 	})
 	port := s.Addr().(*net.TCPAddr).Port
 	stopServer(s)
-	if _, err := ask(r); !errors.As(err, &unasked) {
+	if _, err := authenticate(r); !errors.As(err, &notSent) {
 		t.Fatalf("the breaker is not open: %v", err)
 	}
 	s = startServer(t, func(o *server.Options) { o.Port = port })
 	answers(t, s, yes, nil)
 	eventually(t, "the connection to come back", nc.IsConnected)
-	if _, err := ask(r); err != nil {
+	if _, err := authenticate(r); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Who looked at the connection before it was lost asks once it is back, and forgets nothing of what is known of the newer.
-func TestAnOlderConnectionForgetsNothing(t *testing.T) {
+// A caller that read the connection generation before a reconnect does not reset what is known
+// about the new connection.
+func TestOlderConnectionDoesNotResetBreaker(t *testing.T) {
 	t.Parallel()
 	r := auth.NewRequester(connect(t, startServer(t)), auth.RequesterConfig{})
-	open(t, r)
-	if r.Closed(0) || !r.Closed(1) {
-		t.Fatal("another connection changes nothing")
+	openBreaker(t, r)
+	if r.Allowed(0) || !r.Allowed(1) {
+		t.Fatal("a new connection does not reset the breaker")
 	}
-	open(t, r) // by those who saw no reconnect
-	if r.Closed(1) {
-		t.Error("closed, though the connection is the same")
+	openBreaker(t, r) // with the generation from before the reconnect
+	if r.Allowed(1) {
+		t.Error("the breaker is closed, although the connection is the same")
 	}
 }
 
-// Who probes in vain, or leaves before it is over, leaves the next probe to others, if there are some.
-func TestOneHostDoesNotWinEachProbe(t *testing.T) {
+// A host whose probe had no reply, or that left before it ended, leaves the next probe to other
+// hosts, if there are any.
+func TestOneHostDoesNotGetEveryProbe(t *testing.T) {
 	t.Parallel()
-	for name, stays := range map[string]time.Duration{"in vain": patience, "given up": 100 * time.Millisecond} {
+	for name, stays := range map[string]time.Duration{"no reply": timeout, "abandoned": 100 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := startServer(t)
 			r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: time.Second})
-			open(t, r)
+			openBreaker(t, r)
 			var bad atomic.Int64
-			listen(t, connect(t, s), func(m *nats.Msg) {
+			subscribe(t, connect(t, s), func(m *nats.Msg) {
 				if string(m.Data) == "good" {
 					_ = m.Respond([]byte(yes))
 				} else {
@@ -284,9 +288,9 @@ func TestOneHostDoesNotWinEachProbe(t *testing.T) {
 				defer cancel()
 				_, _ = r.Authenticate(ctx, auth.Request{Token: fmt.Sprint("bad", bad.Load()), RemoteAddr: "203.0.113.7:1000"})
 			}
-			eventually(t, "a probe in vain", func() bool { flood(); return bad.Load() == 1 })
-			eventually(t, "somebody else to be admitted", func() bool {
-				for range 5 { // always before them
+			eventually(t, "a probe without a reply", func() bool { flood(); return bad.Load() == 1 })
+			eventually(t, "another host to be admitted", func() bool {
+				for range 5 { // always before the other host
 					flood()
 					time.Sleep(time.Millisecond)
 				}

@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-io/tidings/auth"
 )
 
-// A backend that answers for its users' tokens.
+// A backend that replies for the tokens of its users.
 func ExampleResponder() {
 	nc, err := nats.Connect(nats.DefaultURL)
 	if err != nil {
@@ -20,7 +20,7 @@ func ExampleResponder() {
 	}
 	defer nc.Close()
 
-	sessions := map[string]string{"token-1": "42"} // a real backend looks into its session store
+	sessions := map[string]string{"token-1": "42"} // a real backend reads its session store
 	responder := auth.NewResponder(nc, auth.AuthenticatorFunc(
 		func(_ context.Context, r auth.Request) (auth.Identity, error) {
 			user, ok := sessions[r.Token]

@@ -2,39 +2,40 @@ package auth
 
 import "context"
 
-// ParseReply lets tests and the fuzzer read replies without a server.
+// ParseReply parses a reply without a server.
 func ParseReply(data []byte) (Identity, error) { return parseReply("token-1", data) }
 
-// Without cuts a token out of a text.
-var Without = without
+// Redact removes a token from a text.
+var Redact = redact
 
-// SetPause replaces the pause before the second try.
+// SetPause replaces the pause before the second attempt.
 func (r *Requester) SetPause(pause func(ctx context.Context)) { r.pause = pause }
 
-// TurnedAway counts the questions that found the queue full.
+// TurnedAway returns the number of requests that were rejected because the queue was full.
 func (r *Responder) TurnedAway() int64 { return r.stats.turnedAway.Load() }
 
-// Queued counts those who wait for a turn, and their hosts.
+// Queued returns the number of callers that wait for a slot, and of their hosts.
 func (r *Requester) Queued() (waiting, hosts int) {
-	r.turns.mu.Lock()
-	defer r.turns.mu.Unlock()
-	for at := r.turns.ring.Front(); at != nil; at = at.Next() {
-		waiting += at.Value.(*line).waiting.Len()
+	r.slots.mu.Lock()
+	defer r.slots.mu.Unlock()
+	for at := r.slots.ring.Front(); at != nil; at = at.Next() {
+		waiting += at.Value.(*hostQueue).waiting.Len()
 	}
-	return waiting, len(r.turns.hosts)
+	return waiting, len(r.slots.hosts)
 }
 
-// Free counts the slots that nobody has.
+// Free returns the number of free slots.
 func (r *Requester) Free() int {
-	r.turns.mu.Lock()
-	defer r.turns.mu.Unlock()
-	return r.turns.free
+	r.slots.mu.Lock()
+	defer r.slots.mu.Unlock()
+	return r.slots.free
 }
 
-// Closed says whether the breaker would let ask who has seen so many reconnects.
-func (r *Requester) Closed(connection uint64) bool { return r.breaker.closed(connection, "") }
+// Allowed reports whether the breaker allows a request on the connection after that many
+// reconnects.
+func (r *Requester) Allowed(connection uint64) bool { return r.breaker.allows(connection, "") }
 
-// Waiting counts the callers that wait for answers.
+// Waiting returns the number of callers that wait for replies.
 func (r *Requester) Waiting() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

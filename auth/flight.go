@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// flight is a question on its way, and those who wait for its answer.
+// flight is one request on its way, shared by the callers that wait for its reply.
 type flight struct {
 	// Static.
 	key    [sha256.Size]byte
@@ -19,8 +19,8 @@ type flight struct {
 
 	// Guarded by Requester.mu.
 	waiting int
-	sent    bool        // the backend has the question
-	late    func(error) // of a caller that left
+	sent    bool        // the backend has the request
+	late    func(error) // gets the reply for a caller that left
 
 	// Readable once done is closed.
 	done   chan struct{}
@@ -28,7 +28,7 @@ type flight struct {
 	err    error
 }
 
-// key is what questions that are one have in common: a hash, which is no token.
+// key is a hash that is equal for requests that can share a flight. It does not reveal the token.
 func (r Request) key() [sha256.Size]byte {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -36,35 +36,36 @@ func (r Request) key() [sha256.Size]byte {
 	}
 	hash := sha256.New()
 	for _, part := range []string{r.Token, r.Origin, host, r.Device} {
-		_, _ = fmt.Fprintf(hash, "%d:%s", len(part), part) // a hash never fails
+		_, _ = fmt.Fprintf(hash, "%d:%s", len(part), part) // never fails for a hash
 	}
 	_, _ = fmt.Fprint(hash, r.Renew)
 	return [sha256.Size]byte(hash.Sum(nil))
 }
 
-// join returns the flight of a question. It is a new one unless the same is on its way.
+// join returns the flight for a request: the current one for an equal request, or a new one.
 func (r *Requester) join(ctx context.Context, req Request) *flight {
 	key := req.key()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.flights[key]
 	if f == nil {
-		// What hangs on the context, such as a trace, is the first caller's, but not its end.
+		// The flight keeps the values of the first caller's context, such as a trace, but does not end with it.
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		f = &flight{key: key, asked: time.Now(), cancel: cancel, done: make(chan struct{})}
 		r.flights[key] = f
-		go r.fly(ctx, f, req)
+		go r.run(ctx, f, req)
 	}
 	f.waiting++
 	return f
 }
 
-// fly asks. It ends by its own timeouts, or before it asks if nobody waits any more.
-func (r *Requester) fly(ctx context.Context, f *flight, req Request) {
+// run sends the request and finishes the flight. It ends at its own timeouts, or before it sends if
+// no caller waits any more.
+func (r *Requester) run(ctx context.Context, f *flight, req Request) {
 	defer f.cancel()
 	f.answer, f.err = r.askTwice(ctx, f, req)
 	r.mu.Lock()
-	r.land(f)
+	r.remove(f)
 	close(f.done)
 	late := f.late
 	r.mu.Unlock()
@@ -74,7 +75,8 @@ func (r *Requester) fly(ctx context.Context, f *flight, req Request) {
 	}
 }
 
-// read returns the answer, once done is closed. Each caller reads it for itself, and may change what it gets.
+// read returns the reply. Call it after done is closed. Each caller reads for itself, and may
+// modify the result.
 func (f *flight) read(token string) (Identity, error) {
 	if f.err != nil {
 		return Identity{}, f.err
@@ -89,13 +91,15 @@ func (f *flight) read(token string) (Identity, error) {
 
 type lateKey struct{}
 
-// WithLate returns a context for [Requester.Authenticate]. If it ends before the answer comes, late gets the error of the answer, nil if
-// the token is good: once, if several callers were one question. It must not block.
+// WithLate returns a context for [Requester.Authenticate]. If the context ends before the reply
+// arrives, late is called with the error of the reply, or nil if the token is valid. If several
+// callers share a request, late is called once. It must not block.
 func WithLate(ctx context.Context, late func(error)) context.Context {
 	return context.WithValue(ctx, lateKey{}, late)
 }
 
-// abandon leaves the function of [WithLate] to get the answer, and reports false if the answer is there already.
+// abandon passes the reply to the function of [WithLate]. It returns false if the reply has already
+// arrived.
 func (r *Requester) abandon(ctx context.Context, f *flight) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,9 +114,10 @@ func (r *Requester) abandon(ctx context.Context, f *flight) bool {
 	return true
 }
 
-// leave removes one caller. If none is left, a question that has not been sent is cancelled and gives up its place in the queue. One that
-// has been sent stays until it is answered or times out: the backend works on it, so it must keep its slot, and a client that reconnects
-// meanwhile joins it instead of asking again.
+// leave removes one caller. If none is left, a request that has not been sent is cancelled and
+// leaves the queue. One that has been sent stays until its reply or timeout: the backend works on
+// it, so it must keep its slot, and a client that reconnects meanwhile joins it instead of sending
+// another.
 func (r *Requester) leave(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,7 +125,8 @@ func (r *Requester) leave(f *flight) {
 	r.cancelUnwanted(f)
 }
 
-// setSent marks a question as sent, or as no longer on its way. It reports whether a caller waits for the answer.
+// setSent marks a request as sent, or as no longer on its way. It reports whether a caller waits
+// for the reply.
 func (r *Requester) setSent(f *flight, sent bool) (wanted bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,13 +137,13 @@ func (r *Requester) setSent(f *flight, sent bool) (wanted bool) {
 
 func (r *Requester) cancelUnwanted(f *flight) {
 	if f.waiting == 0 && !f.sent {
-		r.land(f)
+		r.remove(f)
 		f.cancel()
 	}
 }
 
-// land lets nobody join any more.
-func (r *Requester) land(f *flight) {
+// remove ensures that no caller joins the flight any more.
+func (r *Requester) remove(f *flight) {
 	if r.flights[f.key] == f {
 		delete(r.flights, f.key)
 	}

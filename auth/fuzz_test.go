@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A stranger's headers become lines of a NATS message: none may make another line, be cut within a character, or grow without
-// bound. The token arrives as it was sent.
+// Headers of unknown clients become lines of a NATS message. None may add a line, be cut within a
+// character, or exceed the limit. The token arrives as it was sent.
 func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		"", "token", "a\r\nTidings-Renew: true", "\x00", " x ", "\u2028", "\u0085", "\xff\xfe", strings.Repeat("é", 300),
@@ -32,20 +32,20 @@ func FuzzRequest(f *testing.F) {
 		}
 		got := requestOf(msg.Data, header)
 		if got.Token != token || got.Renew != renew || got.Conn != "c" || got.RemoteAddr != "127.0.0.1:1" {
-			t.Fatalf("%+v became %+v", asked, got)
+			t.Fatalf("%+v arrives as %+v", asked, got)
 		}
-		for sent, came := range map[string]string{origin: got.Origin, agent: got.UserAgent, device: got.Device} {
-			if len(came) > maxHeader || !utf8.ValidString(came) || strings.ContainsFunc(came, unicode.IsControl) {
-				t.Errorf("%q arrives as %q", sent, came)
+		for sent, arrived := range map[string]string{origin: got.Origin, agent: got.UserAgent, device: got.Device} {
+			if len(arrived) > maxHeader || !utf8.ValidString(arrived) || strings.ContainsFunc(arrived, unicode.IsControl) {
+				t.Errorf("%q arrives as %q", sent, arrived)
 			}
-			if plain := strings.TrimFunc(sent, func(c rune) bool { return c > ' ' && c < 0x7f }); plain == "" && len(sent) <= maxHeader && came != sent {
-				t.Errorf("%q arrives as %q", sent, came)
+			if plain := strings.TrimFunc(sent, func(c rune) bool { return c > ' ' && c < 0x7f }); plain == "" && len(sent) <= maxHeader && arrived != sent {
+				t.Errorf("%q arrives as %q", sent, arrived)
 			}
 		}
 	})
 }
 
-// wireHeader is the message's header as nats.go writes it.
+// wireHeader returns the message's header as nats.go writes it.
 func wireHeader(msg *nats.Msg) string {
 	var b strings.Builder
 	b.WriteString("NATS/1.0\r\n")

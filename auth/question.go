@@ -15,18 +15,19 @@ import (
 	"github.com/nats-io/nats.go/micro"
 )
 
-// question is a Request that has arrived over NATS.
-type question struct {
+// incoming is a Request that has arrived over NATS.
+type incoming struct {
 	req      Request
-	reply    string    // subject to answer on
-	deadline time.Time // after it nobody waits for the answer
+	reply    string    // subject to reply on
+	deadline time.Time // the requester does not wait longer
 }
 
-// unavailable is the answer for every failure of ours: it says nothing of what failed.
+// unavailable is the reply for every failure of our own. It does not say what failed.
 var unavailable = []byte(`{"success":false,"error":"unavailable","message":"try again","retry_after":2}`)
 
-// counters are shown as the endpoint's data by `nats service stats`. micro's own numbers cover taking a question
-// only, not answering it, because a handler that answers holds up the next question.
+// counters are shown as data of the endpoint by `nats service stats`. The numbers of package micro
+// cover only the handler, which queues a request and does not answer it: a handler that answered
+// would delay the next request.
 type counters struct {
 	admitted, refused, failed, turnedAway atomic.Int64
 }
@@ -43,23 +44,24 @@ func (c *counters) snapshot(waiting int) stats {
 	return stats{c.admitted.Load(), c.refused.Load(), c.failed.Load(), c.turnedAway.Load(), waiting}
 }
 
-// work answers questions until the queue is closed and empty.
+// work replies to requests until the queue is closed and empty.
 func (r *Responder) work(ctx context.Context) {
 	for q := range r.queue {
-		// Not micro's Respond: it notes failures in memory that micro reads once take has returned.
+		// Not with micro's Respond: it records failures in memory that micro reads after enqueue has returned.
 		if err := r.nc.PublishMsg(r.answer(ctx, q)); err != nil {
-			r.cfg.Logger.Warn().Err(err).Object("request", q.req).Msg("auth: cannot answer")
+			r.cfg.Logger.Warn().Err(err).Object("request", q.req).Msg("auth: reply failed")
 		}
 	}
 }
 
-// answer is the reply to q. A refusal is a good answer; only a failure of ours carries micro's error headers.
-func (r *Responder) answer(ctx context.Context, q question) *nats.Msg {
+// answer returns the reply to q. A refusal is a normal reply; only a failure of our own carries the
+// error headers of package micro.
+func (r *Responder) answer(ctx context.Context, q incoming) *nats.Msg {
 	ctx, cancel := context.WithDeadline(ctx, q.deadline)
 	defer cancel()
 	msg := nats.NewMsg(q.reply)
 	var refusal *Refusal
-	id, err := r.ask(ctx, q.req)
+	id, err := r.authenticate(ctx, q.req)
 	if err == nil {
 		r.stats.admitted.Add(1)
 		msg.Data, err = encodeIdentity(id)
@@ -69,8 +71,8 @@ func (r *Responder) answer(ctx context.Context, q question) *nats.Msg {
 	}
 	if err != nil {
 		r.stats.failed.Add(1)
-		r.cfg.Logger.Error().Str("error", without(q.req.Token, err.Error())).Object("request", q.req).
-			Msg("auth: cannot authenticate")
+		r.cfg.Logger.Error().Str("error", redact(q.req.Token, err.Error())).Object("request", q.req).
+			Msg("auth: authentication failed")
 		msg.Header.Set(micro.ErrorHeader, "unavailable")
 		msg.Header.Set(micro.ErrorCodeHeader, "500")
 		msg.Data = unavailable
@@ -78,10 +80,10 @@ func (r *Responder) answer(ctx context.Context, q question) *nats.Msg {
 	return msg
 }
 
-// ask calls the Authenticator, survives its panics, and checks what it says.
-func (r *Responder) ask(ctx context.Context, req Request) (id Identity, err error) {
+// authenticate calls the Authenticator, recovers its panics, and checks its result.
+func (r *Responder) authenticate(ctx context.Context, req Request) (id Identity, err error) {
 	if ctx.Err() != nil {
-		return Identity{}, fmt.Errorf("waited %v for its turn: %w", r.cfg.Timeout, ctx.Err())
+		return Identity{}, fmt.Errorf("queued for %v: %w", r.cfg.Timeout, ctx.Err())
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -94,12 +96,13 @@ func (r *Responder) ask(ctx context.Context, req Request) (id Identity, err erro
 	return id.checked()
 }
 
-// shortToken is fewer bytes than a secret has. As a part of words such a token says nothing, and to cut it out would spell it.
+// shortToken is a length in bytes that every secret reaches. A shorter token may be part of a word,
+// and removing it there would reveal it.
 const shortToken = 8
 
-// without cuts a token out of a text that others wrote, such as the error of a failed HTTP request: a short one only where it is a word of
-// its own.
-func without(token, text string) string {
+// redact removes a token from a text of another program, such as the error of a failed HTTP
+// request. It removes a short token only if it is a word of its own.
+func redact(token, text string) string {
 	if token == "" {
 		return text
 	}

@@ -17,7 +17,7 @@ import (
 
 var unavailable = auth.Refusal{Code: "unavailable", Message: "try again", RetryAfter: 2 * time.Second}
 
-func TestFailuresStayInside(t *testing.T) {
+func TestFailuresAreNotExposed(t *testing.T) {
 	s := startServer(t)
 	var log bytes.Buffer
 	backend := func(_ context.Context, req auth.Request) (auth.Identity, error) {
@@ -39,7 +39,7 @@ func TestFailuresStayInside(t *testing.T) {
 	for _, token := range []string{"sesame-error", "sesame-panic", "sesame-nil", "sesame-nobody"} {
 		id, err := r.Authenticate(context.Background(), auth.Request{Token: token, Conn: "c1"})
 		wantRefusal(t, id, err, unavailable)
-		msg, err := nc.Request(auth.DefaultSubject, []byte(token), patience)
+		msg, err := nc.Request(auth.DefaultSubject, []byte(token), timeout)
 		if err != nil || msg.Header.Get(micro.ErrorCodeHeader) != "500" || strings.Contains(string(msg.Data)+fmt.Sprint(msg.Header), "db") {
 			t.Errorf("%s: reply %q %q, %v", token, msg.Header, msg.Data, err)
 		}
@@ -47,25 +47,25 @@ func TestFailuresStayInside(t *testing.T) {
 	if id, err := r.Authenticate(context.Background(), auth.Request{Token: "good"}); err != nil || id.User != "42" {
 		t.Errorf("after the failures: %+v, %v", id, err)
 	}
-	stop() // and with it the last writer of log
+	stop() // no goroutine writes to log after this
 	for _, want := range []string{"http://db/", "secret trouble", "user is empty", `"conn":"c1"`} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %q: %s", want, log.String())
 		}
 	}
 	if strings.Contains(log.String(), "sesame") {
-		t.Errorf("the log tells the token: %s", log.String())
+		t.Errorf("the log contains the token: %s", log.String())
 	}
 }
 
-// plain is an Authenticator whose answers nobody checks.
+// plain is an Authenticator whose results are not checked.
 type plain func(ctx context.Context, req auth.Request) (auth.Identity, error)
 
 func (p plain) Authenticate(ctx context.Context, req auth.Request) (auth.Identity, error) {
 	return p(ctx, req)
 }
 
-func TestSlowQuestionHoldsNobodyUp(t *testing.T) {
+func TestSlowRequestDoesNotDelayOthers(t *testing.T) {
 	s := startServer(t)
 	started, release := make(chan struct{}), make(chan struct{})
 	serve(t, connect(t, s), plain(func(ctx context.Context, req auth.Request) (auth.Identity, error) {
@@ -74,49 +74,49 @@ func TestSlowQuestionHoldsNobodyUp(t *testing.T) {
 			<-release
 		}
 		return auth.Identity{User: req.Token}, nil
-	}), auth.ResponderConfig{MaxInFlight: 2, Timeout: patience})
-	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: patience})
+	}), auth.ResponderConfig{MaxInFlight: 2, Timeout: timeout})
+	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: timeout})
 	slow := make(chan error, 1)
 	go func() {
 		_, err := r.Authenticate(context.Background(), auth.Request{Token: "slow"})
 		slow <- err
 	}()
-	receive(t, started, "the slow question")
+	receive(t, started, "the slow request")
 	for range 20 {
 		if id, err := r.Authenticate(context.Background(), auth.Request{Token: "fast"}); err != nil || id.User != "fast" {
 			t.Fatalf("got %+v, %v", id, err)
 		}
 	}
 	close(release)
-	if err := receive(t, slow, "the slow answer"); err != nil {
+	if err := receive(t, slow, "the slow reply"); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestQuestionsAreBoundedInNumberAndTime(t *testing.T) {
+func TestRequestsAreLimitedInNumberAndTime(t *testing.T) {
 	s := startServer(t)
-	var working, most atomic.Int64
+	var working, maximum atomic.Int64
 	release := make(chan struct{})
 	responder, _ := serve(t, connect(t, s), plain(func(ctx context.Context, req auth.Request) (auth.Identity, error) {
-		most.Store(max(most.Load(), working.Add(1)))
+		maximum.Store(max(maximum.Load(), working.Add(1)))
 		defer working.Add(-1)
 		<-release
-		<-ctx.Done() // comes Timeout after the question did
+		<-ctx.Done() // ends Timeout after the request arrived
 		return auth.Identity{}, ctx.Err()
 	}), auth.ResponderConfig{MaxInFlight: 1, Timeout: 50 * time.Millisecond})
-	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: patience})
-	const n = 1 + 16 + 5 // worked on, waiting, too many
+	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: timeout})
+	const n = 1 + 16 + 5 // processed, queued, rejected
 	results := make(chan error, n)
 	for i := range n {
-		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
+		go func() { results <- authenticateAll(r, fmt.Sprint(i), 1)[0] }()
 	}
 	eventually(t, "the queue to fill", func() bool { return responder.TurnedAway() >= 5 })
 	close(release)
 	for range n {
-		err := receive(t, results, "an answer")
+		err := receive(t, results, "a reply")
 		wantRefusal(t, auth.Identity{}, err, unavailable)
 	}
-	if most.Load() != 1 {
-		t.Errorf("%d at once, want 1", most.Load())
+	if maximum.Load() != 1 {
+		t.Errorf("%d at once, want 1", maximum.Load())
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire/strict"
 )
 
-// reply is what a Responder writes. Times are seconds.
+// reply is the JSON that a Responder sends. Times are in seconds.
 type reply struct {
 	Success    bool     `json:"success"`
 	UserID     string   `json:"user_id,omitempty"`
@@ -31,16 +31,18 @@ func encodeRefusal(r *Refusal) ([]byte, error) {
 		RetryAfter: min(max(r.RetryAfter, 0), maxRetry).Seconds()})
 }
 
-// parseReply reads a responder's answer. The error is a *Refusal or ErrBadReply, and then the Identity is empty.
+// parseReply parses the reply of a responder. If it fails, the error is a *Refusal or ErrBadReply,
+// and the Identity is empty.
 //
-// A name that is there twice, or in other capital letters, makes it a bad reply: what the responder means cannot be known. The token, where a refusal quotes it,
-// is left out: refusals are logged.
+// A field that occurs twice, or has other capital letters, makes the reply a bad one, because its
+// meaning is ambiguous. Where a refusal quotes the token, the token is removed: refusals are
+// logged.
 func parseReply(token string, data []byte) (Identity, error) {
 	if len(data) == 0 {
-		return Identity{}, fmt.Errorf("%w: it is empty", ErrBadReply)
+		return Identity{}, fmt.Errorf("%w: empty", ErrBadReply)
 	}
-	if !utf8.Valid(data) { // encoding/json would put U+FFFD in its place
-		return Identity{}, fmt.Errorf("%w: it is not valid UTF-8", ErrBadReply)
+	if !utf8.Valid(data) { // encoding/json would replace it by U+FFFD
+		return Identity{}, fmt.Errorf("%w: not valid UTF-8", ErrBadReply)
 	}
 	fields, err := strict.Object(data, "success", "user_id", "topics", "expires_in", "error", "message", "retry_after")
 	var name *strict.NameError
@@ -48,7 +50,7 @@ func parseReply(token string, data []byte) (Identity, error) {
 	case errors.As(err, &name):
 		return Identity{}, fmt.Errorf("%w: %w", ErrBadReply, name)
 	case err != nil:
-		return Identity{}, fmt.Errorf("%w: it is not one JSON object", ErrBadReply)
+		return Identity{}, fmt.Errorf("%w: not a JSON object", ErrBadReply)
 	}
 	switch string(fields["success"]) {
 	case "true":
@@ -79,7 +81,7 @@ func parseIdentity(fields map[string]json.RawMessage) (Identity, error) {
 	return Identity{User: user, Topics: topics, ExpiresIn: expires}.checked()
 }
 
-// parseRefusal makes the best of a "no": it stays one, however odd the reasons given for it.
+// parseRefusal returns the refusal. It stays a refusal if its other fields are not valid.
 func parseRefusal(token string, fields map[string]json.RawMessage) *Refusal {
 	text := func(name string) (s string) {
 		if json.Unmarshal(fields[name], &s) != nil {
@@ -88,14 +90,14 @@ func parseRefusal(token string, fields map[string]json.RawMessage) *Refusal {
 		return s
 	}
 	code := text("error")
-	if code != CodeTokenExpired && code != CodeForbidden { // which have a meaning, even if the token is such a word
-		code = without(token, code)
+	if code != CodeTokenExpired && code != CodeForbidden { // these have a meaning, even if the token is the same word
+		code = redact(token, code)
 	}
 	retry, _, err := parseSeconds(fields["retry_after"], maxRetry)
 	if err != nil {
 		retry = 0
 	}
-	return &Refusal{Code: refusalCode(code), Message: clip(without(token, text("message")), maxMessage), RetryAfter: retry}
+	return &Refusal{Code: refusalCode(code), Message: clip(redact(token, text("message")), maxMessage), RetryAfter: retry}
 }
 
 func refusalCode(s string) string {
@@ -105,8 +107,8 @@ func refusalCode(s string) string {
 	return clip(s, maxCode)
 }
 
-// parseUser reads a string, or an integer from 0 to 2^53 written in plain digits. Beyond that JavaScript's numbers
-// run into each other, and one user would become another.
+// parseUser parses a string, or an integer from 0 to 2^53 in plain digits. Larger integers are not
+// exact in JavaScript, and one user could become another.
 func parseUser(raw json.RawMessage) (string, error) {
 	switch {
 	case absent(raw):
@@ -139,13 +141,13 @@ func parseTopics(raw json.RawMessage) ([]string, error) {
 	return topics, nil
 }
 
-// parseSeconds reads a number of seconds; ok is false where there is none. What is not positive is 0, what is
-// positive at least 1 ms (0 means something else to every reader) and at most limit.
+// parseSeconds parses a number of seconds; ok is false if there is none. Zero and negative numbers
+// give 0. A positive number gives at least 1 ms, because 0 has another meaning, and at most limit.
 func parseSeconds(raw json.RawMessage, limit time.Duration) (d time.Duration, ok bool, err error) {
 	if absent(raw) {
 		return 0, false, nil
 	}
-	// An exponent past float64 yields an infinity and ErrRange: as good as any other absurd number.
+	// An exponent beyond float64 gives infinity and ErrRange; treat it as any other very large number.
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return 0, false, errors.New("is not a number of seconds")

@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-io/tidings/auth"
 )
 
-func TestReplyAdmits(t *testing.T) {
+func TestReply(t *testing.T) {
 	year := 365 * 24 * time.Hour
 	for body, want := range map[string]auth.Identity{
 		`{"success":true,"user_id":"42","topics":["releases"],"expires_in":3600}`: {
@@ -40,8 +40,8 @@ func TestReplyAdmits(t *testing.T) {
 	}
 }
 
-// rubbish is what must admit nobody.
-var rubbish = []string{
+// badReplies must not admit anybody.
+var badReplies = []string{
 	"", " ", "\n", "null", "true", "42", `"yes"`, "[]", "{}", "OK", "\x00", "\xff\xfe", "{", `{"success":true`,
 	`{"success":true}`,
 	`{"success":"true","user_id":"42"}`,
@@ -95,8 +95,8 @@ var rubbish = []string{
 	`{"success":true,"user_id":"42","x":` + strings.Repeat("[", 20000) + `}`,
 }
 
-func TestReplyRubbishAdmitsNobody(t *testing.T) {
-	for _, body := range rubbish {
+func TestBadReplyAdmitsNobody(t *testing.T) {
+	for _, body := range badReplies {
 		id, err := auth.ParseReply([]byte(body))
 		if !errors.Is(err, auth.ErrBadReply) {
 			t.Errorf("%.80q: got %+v, %v, want ErrBadReply", body, id, err)
@@ -105,7 +105,7 @@ func TestReplyRubbishAdmitsNobody(t *testing.T) {
 	}
 }
 
-func TestReplyRefuses(t *testing.T) {
+func TestRefusalReply(t *testing.T) {
 	expired := auth.Refusal{Code: "token_expired", Message: "the token has expired"}
 	for body, want := range map[string]auth.Refusal{
 		`{"success":false}`: {Code: "refused"},
@@ -129,8 +129,8 @@ func TestReplyRefuses(t *testing.T) {
 }
 
 func FuzzReply(f *testing.F) {
-	for _, body := range rubbish {
-		if len(body) < 200 { // the fuzzer spends its time on making long ones shorter
+	for _, body := range badReplies {
+		if len(body) < 200 { // the fuzzer would spend its time on shortening long ones
 			f.Add([]byte(body))
 		}
 	}
@@ -159,7 +159,7 @@ func FuzzReply(f *testing.F) {
 				t.Fatalf("%q: name %q", body, name)
 			}
 		}
-		// What stands there is what comes out, not something that merely looks like it.
+		// The user is exactly the one in the reply.
 		switch user := whole["user_id"].(type) {
 		case string:
 			if user != id.User {
@@ -178,18 +178,19 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
-// What a responder says of a token, it may quote: that is left out, for refusals are logged and shown.
-func TestARefusalDoesNotQuoteTheToken(t *testing.T) {
+// A responder may quote the token in a refusal. The token is removed, because refusals are logged
+// and shown.
+func TestRefusalDoesNotQuoteTheToken(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]any{
 		`{"success":false,"error":"no_token-1","message":"is token-1 yours?"}`: auth.Refusal{Code: "no_[token]", Message: "is [token] yours?"},
 		`{"success":false,"message":"` + strings.Repeat("-", 195) + `token-1"}`: auth.Refusal{
-			Code: "refused", Message: strings.Repeat("-", 195) + "[toke"}, // and no part of it where it is cut
+			Code: "refused", Message: strings.Repeat("-", 195) + "[toke"}, // redacted before the message is cut
 		"": nil,
 	} {
 		s := startServer(t)
 		answerWith(t, connect(t, s), body, nats.Header{"Nats-Service-Error": {"bad token-1"}, "Nats-Service-Error-Code": {"500"}})
-		id, err := ask(auth.NewRequester(connect(t, s), auth.RequesterConfig{}))
+		id, err := authenticate(auth.NewRequester(connect(t, s), auth.RequesterConfig{}))
 		if strings.Contains(err.Error(), "token-1") {
 			t.Error(err)
 		}
@@ -199,8 +200,9 @@ func TestARefusalDoesNotQuoteTheToken(t *testing.T) {
 	}
 }
 
-// A short token that is part of a word is left in the text: what was cut out could be guessed from what surrounds it.
-func TestShortTokensAreCutOutAsWords(t *testing.T) {
+// A short token that is part of a word stays in the text: what was removed could be guessed from
+// the rest of the word.
+func TestShortTokensAreRedactedAsWords(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ token, text, want string }{
 		{"expired", "token_expired", "token_[token]"},
@@ -212,7 +214,7 @@ func TestShortTokensAreCutOutAsWords(t *testing.T) {
 		{"", "x", "x"},
 		{"a", "\xffa\xff", "\xff[token]\xff"},
 	} {
-		if got := auth.Without(c.token, c.text); got != c.want {
+		if got := auth.Redact(c.token, c.text); got != c.want {
 			t.Errorf("%q of %q: %q, want %q", c.token, c.text, got, c.want)
 		}
 	}

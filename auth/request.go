@@ -11,7 +11,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Headers of a question. The payload is the token and nothing else.
+// Headers of a request. The payload is the token and nothing else.
 const (
 	headerConn       = "Tidings-Conn"
 	headerRemoteAddr = "Tidings-Remote-Addr"
@@ -22,38 +22,41 @@ const (
 	headerTrace      = "traceparent" // W3C trace context
 )
 
-// maxHeader bounds each header's value in bytes: Origin and User-Agent come from strangers.
+// maxHeader is the maximum size of a header value in bytes. Origin and User-Agent come from unknown
+// clients.
 const maxHeader = 512
 
-// Request is one question: whose token is this?
+// Request asks which user a token belongs to.
 //
-// Token is a secret. A Request leaves it out of everything it prints: fmt, zerolog, JSON. What remains is %p, which
-// vet forbids here, and a Request in an unexported field of another struct: fmt calls no methods there.
+// Token is a secret. A Request omits it from everything it prints: fmt, zerolog, JSON. There are
+// two exceptions: %p, which vet reports, and a Request in an unexported field of another struct,
+// for which fmt calls no methods.
 type Request struct {
-	// Token is exactly what the client sent: any bytes, also none.
+	// Token is exactly what the client sent: any bytes, possibly none.
 	Token string `json:"-"`
-	// Conn names the connection in the gateway's log.
+	// Conn identifies the connection in the gateway's log.
 	Conn string `json:"conn,omitempty"`
-	// RemoteAddr, Origin and UserAgent are the client's, as the gateway saw them; hints, not proof. Over NATS
-	// these and Device arrive on one line, without control characters, at most 512 bytes of valid UTF-8 each.
+	// RemoteAddr, Origin and UserAgent are those of the client, as the gateway saw them. They are
+	// hints, not proof. Over NATS they and Device arrive as one line without control characters,
+	// each at most 512 bytes of valid UTF-8.
 	RemoteAddr string `json:"remote_addr,omitempty"`
 	Origin     string `json:"origin,omitempty"`
 	UserAgent  string `json:"user_agent,omitempty"`
-	// Device is the cursor the client asked for; empty: the user's own.
+	// Device is the device that the client named; empty: the user's shared position.
 	Device string `json:"device,omitempty"`
-	// Renew: the connection was admitted before and wants to stay.
+	// Renew is true if the connection is already admitted and renews its lease.
 	Renew bool `json:"renew,omitempty"`
-	// Traceparent is the trace context (W3C) of a gateway that traces, for a backend that does.
+	// Traceparent is the W3C trace context of a gateway that traces, for a backend that traces too.
 	Traceparent string `json:"traceparent,omitempty"`
 }
 
-// String shows the request without its token.
+// String returns the request without its token.
 func (r Request) String() string {
 	return fmt.Sprintf("auth request{conn:%q addr:%q origin:%q agent:%q device:%q renew:%t}",
 		r.Conn, r.RemoteAddr, r.Origin, r.UserAgent, r.Device, r.Renew)
 }
 
-// Format writes what String returns, whatever the verb: %#v and %d would otherwise reach for the fields.
+// Format writes the result of String for every verb. Without it, %#v and %d would print the fields.
 func (r Request) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
 
 // MarshalZerologObject logs the request without its token.
@@ -62,7 +65,7 @@ func (r Request) MarshalZerologObject(e *zerolog.Event) {
 		Str("device", r.Device).Bool("renew", r.Renew)
 }
 
-// message is the request as it is asked on subject.
+// message returns the request as a NATS message on subject.
 func (r Request) message(subject string) *nats.Msg {
 	msg := nats.NewMsg(subject)
 	msg.Data = []byte(r.Token)
@@ -83,7 +86,7 @@ func (r Request) message(subject string) *nats.Msg {
 	return msg
 }
 
-// requestOf is the way back from message.
+// requestOf is the inverse of message.
 func requestOf(token []byte, h nats.Header) Request {
 	return Request{
 		Token:      string(token),
@@ -98,11 +101,11 @@ func requestOf(token []byte, h nats.Header) Request {
 	}
 }
 
-// headerValue makes one line of any string. nats.go turns CR and LF into spaces by itself, but lets NUL and other
-// control characters through, and bounds nothing.
+// headerValue makes any string one line. nats.go replaces CR and LF by spaces, but it passes NUL
+// and other control characters and has no size limit.
 func headerValue(s string) string {
-	// Cut before the loop over runes, which would otherwise cost whatever the stranger likes; invalid bytes become
-	// U+FFFD, which is longer, hence cut again.
+	// Cut before the loop over runes, so that a client cannot make it expensive. Invalid bytes become
+	// U+FFFD, which is longer, so cut again after it.
 	s = clip(s, maxHeader)
 	s = strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) {
@@ -113,12 +116,12 @@ func headerValue(s string) string {
 	return strings.TrimSpace(clip(s, maxHeader))
 }
 
-// clip returns at most the first n bytes of s and cuts no rune in two.
+// clip returns the first n bytes of s, less if the cut would split a rune.
 func clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	for back := 0; back < utf8.UTFMax && back < n; back++ { // further back is no rune, only invalid bytes
+	for back := 0; back < utf8.UTFMax && back < n; back++ { // no rune is longer; then the bytes are invalid
 		if utf8.RuneStart(s[n-back]) {
 			return s[:n-back]
 		}

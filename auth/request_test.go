@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-io/tidings/auth"
 )
 
-func TestRequestNeverPrintsItsToken(t *testing.T) {
+func TestRequestDoesNotPrintItsToken(t *testing.T) {
 	req := auth.Request{Token: "sesame", Conn: "c1", RemoteAddr: "10.0.0.1", Origin: "https://x", UserAgent: "ua", Device: "web", Renew: true}
 	outputs := map[string]string{"String": req.String()}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%10v"} {
@@ -47,24 +47,24 @@ func TestRequestNeverPrintsItsToken(t *testing.T) {
 	}
 }
 
-// asked asks once and returns the question as a backend sees it.
-func asked(t *testing.T, req auth.Request) *nats.Msg {
+// received sends one request and returns it as a backend receives it.
+func received(t *testing.T, req auth.Request) *nats.Msg {
 	t.Helper()
 	s := startServer(t)
 	backend := connect(t, s)
-	questions := make(chan *nats.Msg, 2)
-	listen(t, backend, func(m *nats.Msg) {
-		questions <- m
+	requests := make(chan *nats.Msg, 2)
+	subscribe(t, backend, func(m *nats.Msg) {
+		requests <- m
 		_ = m.Respond([]byte(`{"success":true,"user_id":"42"}`))
 	})
 	id, err := auth.NewRequester(connect(t, s), auth.RequesterConfig{}).Authenticate(context.Background(), req)
 	if err != nil || id.User != "42" {
 		t.Fatalf("got %+v, %v", id, err)
 	}
-	return receive(t, questions, "the question")
+	return receive(t, requests, "the request")
 }
 
-func TestQuestionAsTheBackendSeesIt(t *testing.T) {
+func TestRequestAsTheBackendReceivesIt(t *testing.T) {
 	full := auth.Request{Token: "token-1", Conn: "c1", RemoteAddr: "10.0.0.1:5", Origin: "https://app.example",
 		UserAgent: "Mozilla/5.0 (X)", Device: "web ä", Renew: true}
 	for name, test := range map[string]struct {
@@ -99,7 +99,7 @@ func TestQuestionAsTheBackendSeesIt(t *testing.T) {
 			nats.Header{"Tidings-User-Agent": {"a" + strings.Repeat("\ufffd", 170)}, "Tidings-Origin": {strings.Repeat("\ufffd", 170)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			msg := asked(t, test.req)
+			msg := received(t, test.req)
 			if string(msg.Data) != "token-1" {
 				t.Errorf("payload %q", msg.Data)
 			}
@@ -110,7 +110,7 @@ func TestQuestionAsTheBackendSeesIt(t *testing.T) {
 	}
 }
 
-func TestTokenArrivesByteForByte(t *testing.T) {
+func TestTokenArrivesUnchanged(t *testing.T) {
 	every := make([]byte, 256)
 	for i := range every {
 		every[i] = byte(i)
@@ -123,8 +123,8 @@ func TestTokenArrivesByteForByte(t *testing.T) {
 		"100 KB":     strings.Repeat("\x00\xffx\n", 25_000),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if msg := asked(t, auth.Request{Token: token, Conn: "c1"}); string(msg.Data) != token {
-				t.Errorf("%d bytes arrived of %d", len(msg.Data), len(token))
+			if msg := received(t, auth.Request{Token: token, Conn: "c1"}); string(msg.Data) != token {
+				t.Errorf("%d of %d bytes arrived", len(msg.Data), len(token))
 			}
 		})
 	}

@@ -16,37 +16,41 @@ import (
 
 // RequesterConfig configures a [Requester]. The zero value is ready to use.
 type RequesterConfig struct {
-	// Subject to ask on; empty: [DefaultSubject].
+	// Subject of the requests; empty: [DefaultSubject].
 	Subject string
-	// Timeout of a question, from when it is asked; 0: 3 s.
+	// Timeout of a request, from when it is sent; 0: 3 s.
 	Timeout time.Duration
-	// MaxInFlight bounds the questions asked and not yet answered; 0: 64. Further ones wait for their turn, or in a storm of
-	// connections a responder that answers fewer in Timeout than it is asked would answer each too late, and all would come
-	// again. They wait in a line for each host of RemoteAddr (of IPv6 the first 64 bits), and the hosts take turns. 64 suffice for
-	// 640 answers a second where one takes 100 ms, and are within 3 s where there are 22 a second.
+	// MaxInFlight is the maximum number of requests sent and not yet answered; 0: 64. Further
+	// requests wait for a slot. Without the limit, a storm of connections could give a responder
+	// more requests than it can answer within Timeout: every reply would be late, and all clients
+	// would retry. Requests wait in one queue for each host of RemoteAddr (of IPv6 the first 64
+	// bits), and the queues are served in turn. With 64 slots, a responder that needs 100 ms for a
+	// reply gives 640 replies a second, and one that gives 22 a second stays within 3 s.
 	MaxInFlight int
-	// MaxWait bounds the wait for a turn, after which Authenticate fails with [ErrBusy]; 0: 10 s.
+	// MaxWait is the maximum wait for a slot, after which Authenticate fails with [ErrBusy]; 0: 10
+	// s.
 	MaxWait time.Duration
 }
 
-// Requester asks over NATS. It is safe for concurrent use. A question has a goroutine. It ends with the answer or Timeout, when the
-// connection is closed or, if the question has not been sent, with the last caller that waits for it.
+// Requester sends authentication requests over NATS. It is safe for concurrent use. Each request
+// has a goroutine. It ends with the reply, after Timeout, when the connection is closed or, if the
+// request has not been sent, when no caller waits for it any more.
 type Requester struct {
 	// Static after construction.
 	nc      *nats.Conn
 	subject string
 	timeout time.Duration
 	maxWait time.Duration
-	pause   func(ctx context.Context) // before the second try
+	pause   func(ctx context.Context) // before the second attempt
 
-	turns   turns
+	slots   slots
 	breaker breaker
 
 	mu      sync.Mutex
 	flights map[[sha256.Size]byte]*flight
 }
 
-// NewRequester returns a Requester on nc, which stays its owner's to close.
+// NewRequester returns a Requester on nc. It does not close nc.
 func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
 	if cfg.Subject == "" {
 		cfg.Subject = DefaultSubject
@@ -60,14 +64,14 @@ func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
 	if cfg.MaxWait <= 0 {
 		cfg.MaxWait = 10 * time.Second
 	}
-	// A mean of 250 ms, or less where the answer is wanted soon.
+	// A mean of 250 ms, or less if Timeout is short.
 	mean := min(250*time.Millisecond, cfg.Timeout/4)
 	return &Requester{
 		nc:      nc,
 		subject: cfg.Subject,
 		timeout: cfg.Timeout,
 		maxWait: cfg.MaxWait,
-		turns:   turns{free: cfg.MaxInFlight, hosts: map[string]*list.Element{}},
+		slots:   slots{free: cfg.MaxInFlight, hosts: map[string]*list.Element{}},
 		flights: map[[sha256.Size]byte]*flight{},
 		pause:   func(ctx context.Context) { sleep(ctx, mean/2+rand.N(mean+1)) },
 	}
@@ -75,27 +79,32 @@ func NewRequester(nc *nats.Conn, cfg RequesterConfig) *Requester {
 
 var (
 	errNotConnected = errors.New("not connected to NATS")
-	errOpen         = errors.New("the breaker is open")
+	errOpen         = errors.New("breaker is open")
 )
 
-// Authenticate asks once, and a second time after a short pause if surely nobody got the question: nobody
-// listened, or NATS was away. A question that may have been read is never repeated, for a token may be good for
-// one use. Costs one round trip. If NATS goes away meanwhile it waits on, for the answer still comes if the connection
-// is back before Timeout.
+// Authenticate sends a request and returns the result of the reply. It costs one round trip. It
+// sends a second request after a short pause only if certainly nobody received the first: there was
+// no responder, or NATS was not connected. A request that may have been received is never repeated,
+// because a token may be good for one use only. If the NATS connection is lost, Authenticate keeps
+// waiting: the reply still arrives if the connection is back before Timeout.
 //
-// Callers with the same token, origin, address (whatever the port), device and Renew at the same time are one question, which bears the
-// Conn, port and UserAgent of the first of them: so two of them at the same instant use a token for one use once, and both are admitted.
-// A caller whose ctx ends leaves the others theirs. If it was the last one, a question that waits for its turn is not asked any more. One
-// that has been sent keeps its turn until the answer or Timeout, because the backend still works on it, and callers that come until then
-// join it; the function of [WithLate] gets that answer. An answer is not kept for those who come later.
+// Callers that at the same time have the same token, origin, address (redact the port), device and
+// Renew share one request, with the Conn, port and UserAgent of the first caller. So two such
+// callers use a single-use token once, and both are admitted. If the ctx of a caller ends, the
+// others keep waiting. If it was the last caller, a request that waits for a slot is cancelled. One
+// that has been sent keeps its slot until the reply or Timeout, because the backend still works on
+// it. Callers that arrive until then join it, and the function of [WithLate] gets its result.
+// Replies are not cached.
 //
-// After questions in a row of five hosts to which there was no answer it asks nothing for about a second, and fails with *[Unavailable]. Then
-// one question probes; while there is no answer the pause grows to about 10 s. Once NATS was away, all that is forgotten. The host is that of
-// RemoteAddr; on loopback each port is one, and where it is empty each question.
+// After requests of five hosts in a row had no reply, no request is sent for about a second, and
+// Authenticate fails with *[Unavailable]. Then one request probes; while there is no reply, the
+// pause grows to about 10 s. A reconnect to NATS resets all this. The host is that of RemoteAddr.
+// On loopback each port counts as a host, and each request with an empty RemoteAddr does.
 //
-// The error is a *[Refusal] (code token_too_large without asking, if the server would not carry it),
-// [ErrUnavailable] (which [ErrBusy] and *[Unavailable] are too), [ErrBadReply], or wraps ctx's; a deadline of ctx's own is
-// ErrUnavailable too.
+// The error is a *[Refusal], [ErrUnavailable] (including [ErrBusy] and *[Unavailable]),
+// [ErrBadReply], or wraps the error of ctx; if the deadline of ctx passes, it is ErrUnavailable
+// too. A token that is too large for a NATS message is a *[Refusal] with code token_too_large,
+// redact a request.
 func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, error) {
 	if err := ctx.Err(); err != nil {
 		return Identity{}, r.failure(ctx, err)
@@ -116,7 +125,7 @@ func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, er
 }
 
 func (r *Requester) askTwice(ctx context.Context, f *flight, req Request) (*nats.Msg, error) {
-	until := time.Now().Add(r.maxWait) // for both tries
+	until := time.Now().Add(r.maxWait) // for both attempts
 	answer, err := r.ask(ctx, f, until, req)
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNotConnected) {
 		r.pause(ctx)
@@ -127,22 +136,22 @@ func (r *Requester) askTwice(ctx context.Context, f *flight, req Request) (*nats
 
 func (r *Requester) ask(ctx context.Context, f *flight, until time.Time, req Request) (*nats.Msg, error) {
 	host := hostOf(req.RemoteAddr)
-	if !r.breaker.closed(r.nc.Stats().Reconnects, host) {
+	if !r.breaker.allows(r.nc.Stats().Reconnects, host) {
 		return nil, errOpen
 	}
-	if err := r.turns.take(ctx, until, host); err != nil {
+	if err := r.slots.acquire(ctx, until, host); err != nil {
 		return nil, err
 	}
-	defer r.turns.give()
+	defer r.slots.release()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// While NATS is away nats.go would keep the question, and ask it when nobody waits for the answer any more.
+	// While NATS is not connected, nats.go would buffer the request and send it when no caller waits any more.
 	if !r.nc.IsConnected() {
 		return nil, errNotConnected
 	}
 	msg := req.message(r.subject)
-	// nats.go would refuse it as well, but keeps a little of every request it refused (1.55.0).
+	// nats.go 1.55.0 would reject it too, but leaks a little memory for every request that it rejects.
 	if limit := r.nc.MaxPayload(); int64(msg.Size()-len(msg.Subject)) > limit {
 		return nil, &Refusal{Code: "token_too_large", Message: fmt.Sprintf("at most %d bytes with headers", limit)}
 	}
@@ -150,7 +159,7 @@ func (r *Requester) ask(ctx context.Context, f *flight, until time.Time, req Req
 		return nil, context.Canceled
 	}
 	defer r.setSent(f, false)
-	spell, ok := r.breaker.ask(r.nc.Stats().Reconnects, host)
+	period, ok := r.breaker.start(r.nc.Stats().Reconnects, host)
 	if !ok {
 		return nil, errOpen
 	}
@@ -161,41 +170,42 @@ func (r *Requester) ask(ctx context.Context, f *flight, until time.Time, req Req
 	case err == nil:
 		r.breaker.answered()
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(ctx.Err(), context.DeadlineExceeded):
-		r.breaker.unanswered(spell, host)
+		r.breaker.unanswered(period, host)
 	default:
-		r.breaker.givenUp(spell, host)
+		r.breaker.abandoned(period, host)
 	}
 	return answer, err
 }
 
-// failure says what err means to the caller, whose context is ctx.
+// failure returns the error for a caller whose context is ctx.
 func (r *Requester) failure(ctx context.Context, err error) error {
 	var refusal *Refusal
 	switch {
 	case errors.As(err, &refusal):
 		return refusal
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%w: ask %s: %w", ErrUnavailable, r.subject, ctx.Err())
+		return fmt.Errorf("%w: request on %s: %w", ErrUnavailable, r.subject, ctx.Err())
 	case ctx.Err() != nil:
-		return fmt.Errorf("auth: ask %s: %w", r.subject, ctx.Err())
+		return fmt.Errorf("auth: request on %s: %w", r.subject, ctx.Err())
 	case errors.Is(err, errOpen):
 		return &Unavailable{RetryAfter: r.breaker.retry()}
 	case errors.Is(err, ErrBusy):
-		return fmt.Errorf("%w: no turn to ask %s within %v (is the responder slow? run more of them)", err, r.subject, r.maxWait)
+		return fmt.Errorf("%w: no free slot for a request on %s within %v (if the responder is slow, run more of them)", err, r.subject, r.maxWait)
 	case errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("%w: nobody listens on %s (start a responder, or ask on the subject of yours)",
+		return fmt.Errorf("%w: no responder on %s (start a responder, or use the subject of yours)",
 			ErrUnavailable, r.subject)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%w: nothing on %s within %v (is the responder slow, or does NATS forbid the subject?)",
+		return fmt.Errorf("%w: no reply on %s within %v (the responder may be slow, or NATS may forbid the subject)",
 			ErrUnavailable, r.subject, r.timeout)
 	default:
-		return fmt.Errorf("%w: ask %s: %w", ErrUnavailable, r.subject, err)
+		return fmt.Errorf("%w: request on %s: %w", ErrUnavailable, r.subject, err)
 	}
 }
 
-// parseAnswer reads a reply that may be a micro service's error. The JSON body rules where it says no. Without it,
-// 5xx and 429 are the responder's trouble and not the token's: come again. Any other code is a no that we cannot
-// read. An error reply admits nobody, whatever its body says.
+// parseAnswer parses a reply, which may be the error of a NATS micro service. If the body is a
+// refusal, the refusal counts. Otherwise codes 5xx and 429 are failures of the responder, and the
+// client should retry; any other code is ErrBadReply. An error reply admits nobody, whatever its
+// body says.
 func parseAnswer(token string, msg *nats.Msg) (Identity, error) {
 	id, err := parseReply(token, msg.Data)
 	code, text := msg.Header.Get(micro.ErrorCodeHeader), msg.Header.Get(micro.ErrorHeader)
@@ -207,7 +217,7 @@ func parseAnswer(token string, msg *nats.Msg) (Identity, error) {
 	if code == "429" || len(code) == 3 && code[0] == '5' {
 		kind = ErrUnavailable
 	}
-	return Identity{}, fmt.Errorf("%w: the responder failed: %q %q", kind, clip(without(token, code), maxCode), clip(without(token, text), maxMessage))
+	return Identity{}, fmt.Errorf("%w: responder error: %q %q", kind, clip(redact(token, code), maxCode), clip(redact(token, text), maxMessage))
 }
 
 func sleep(ctx context.Context, d time.Duration) {

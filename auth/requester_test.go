@@ -17,7 +17,7 @@ import (
 
 const yes = `{"success":true,"user_id":"42"}`
 
-func ask(r *auth.Requester) (auth.Identity, error) {
+func authenticate(r *auth.Requester) (auth.Identity, error) {
 	return r.Authenticate(context.Background(), auth.Request{Token: "token-1"})
 }
 
@@ -29,45 +29,45 @@ func wantUnavailable(t *testing.T, id auth.Identity, err error) {
 	wantNobody(t, id)
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestNoResponder(t *testing.T) {
 	nc := connect(t, startServer(t))
-	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: patience})
+	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: timeout})
 	start := time.Now()
-	id, err := ask(r)
+	id, err := authenticate(r)
 	wantUnavailable(t, id, err)
-	if took := time.Since(start); took > patience/2 {
+	if took := time.Since(start); took > timeout/2 {
 		t.Errorf("took %v", took)
 	}
-	if asked := nc.Stats().OutMsgs; asked != 2 {
-		t.Errorf("asked %d times, want twice", asked)
+	if sent := nc.Stats().OutMsgs; sent != 2 {
+		t.Errorf("%d requests, want 2", sent)
 	}
-	// A timeout shorter than the usual pause still leaves room for the second try.
-	id, err = ask(auth.NewRequester(nc, auth.RequesterConfig{Timeout: 400 * time.Millisecond}))
+	// A timeout shorter than the usual pause still allows a second attempt.
+	id, err = authenticate(auth.NewRequester(nc, auth.RequesterConfig{Timeout: 400 * time.Millisecond}))
 	wantUnavailable(t, id, err)
-	if asked := nc.Stats().OutMsgs; asked != 4 {
-		t.Errorf("asked %d times, want 4", asked)
+	if sent := nc.Stats().OutMsgs; sent != 4 {
+		t.Errorf("%d requests, want 4", sent)
 	}
 }
 
-func TestResponderAppearsBetweenTheTries(t *testing.T) {
+func TestResponderStartsBetweenAttempts(t *testing.T) {
 	s := startServer(t)
 	backend := connect(t, s)
-	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: patience})
+	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: timeout})
 	r.SetPause(func(context.Context) { answerWith(t, backend, yes, nil) })
-	if id, err := ask(r); err != nil || id.User != "42" {
+	if id, err := authenticate(r); err != nil || id.User != "42" {
 		t.Fatalf("got %+v, %v", id, err)
 	}
 }
 
-func TestSlowResponderIsAskedOnce(t *testing.T) {
+func TestSlowResponderGetsOneRequest(t *testing.T) {
 	s := startServer(t)
-	questions := make(chan *nats.Msg, 2)
-	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
-	id, err := ask(auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 100 * time.Millisecond}))
+	requests := make(chan *nats.Msg, 2)
+	subscribe(t, connect(t, s), func(m *nats.Msg) { requests <- m })
+	id, err := authenticate(auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: 100 * time.Millisecond}))
 	wantUnavailable(t, id, err)
-	receive(t, questions, "the question")
-	if len(questions) != 0 {
-		t.Error("asked again, though the token may be good for one use")
+	receive(t, requests, "the request")
+	if len(requests) != 0 {
+		t.Error("a second request was sent, although the token may be good for one use only")
 	}
 }
 
@@ -77,18 +77,18 @@ func TestForbiddenSubjectTimesOut(t *testing.T) {
 			Publish: &server.SubjectPermission{Deny: []string{auth.DefaultSubject}}}}}
 	})
 	nc := connect(t, s, nats.UserInfo("gw", "gw"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-	id, err := ask(auth.NewRequester(nc, auth.RequesterConfig{Timeout: 100 * time.Millisecond}))
+	id, err := authenticate(auth.NewRequester(nc, auth.RequesterConfig{Timeout: 100 * time.Millisecond}))
 	wantUnavailable(t, id, err)
 }
 
-func TestCallersContextEnds(t *testing.T) {
+func TestContextOfTheCallerEnds(t *testing.T) {
 	s := startServer(t)
-	questions := make(chan *nats.Msg, 2)
-	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
-	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: patience})
+	requests := make(chan *nats.Msg, 2)
+	subscribe(t, connect(t, s), func(m *nats.Msg) { requests <- m })
+	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{Timeout: timeout})
 
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { <-questions; cancel() }()
+	go func() { <-requests; cancel() }()
 	id, err := r.Authenticate(ctx, auth.Request{Token: "token-1"})
 	if !errors.Is(err, context.Canceled) || errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("canceled: %v", err)
@@ -107,7 +107,7 @@ func TestCallersContextEnds(t *testing.T) {
 	}
 }
 
-func TestTokenTooLargeIsNotAsked(t *testing.T) {
+func TestTokenTooLargeIsNotSent(t *testing.T) {
 	s := startServer(t, func(o *server.Options) { o.MaxPayload = 4096 })
 	answerWith(t, connect(t, s), yes, nil)
 	nc := connect(t, s)
@@ -119,43 +119,43 @@ func TestTokenTooLargeIsNotAsked(t *testing.T) {
 		id, err := r.Authenticate(context.Background(), req)
 		wantRefusal(t, id, err, auth.Refusal{Code: "token_too_large", Message: "at most 4096 bytes with headers"})
 	}
-	if asked, kept := nc.Stats().OutMsgs, streamstest.Requests(t, nc); asked != 0 || kept != 0 {
-		t.Errorf("asked %d times, nats.go keeps %d requests", asked, kept)
+	if sent, kept := nc.Stats().OutMsgs, streamstest.Requests(t, nc); sent != 0 || kept != 0 {
+		t.Errorf("%d requests sent, nats.go keeps %d", sent, kept)
 	}
 	if id, err := r.Authenticate(context.Background(), auth.Request{Token: strings.Repeat("x", 4096)}); err != nil {
 		t.Errorf("the largest token: %+v, %v", id, err)
 	}
 }
 
-func TestNATSGoesAwayWhileAsking(t *testing.T) {
+func TestNATSFailsDuringRequest(t *testing.T) {
 	s := startServer(t)
-	questions := make(chan *nats.Msg, 2)
-	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
+	requests := make(chan *nats.Msg, 2)
+	subscribe(t, connect(t, s), func(m *nats.Msg) { requests <- m })
 	nc := connect(t, s, nats.MaxReconnects(-1))
-	// It waits on: the answer may still come if the connection is back in time.
+	// Authenticate keeps waiting: the reply may still arrive if the connection is back in time.
 	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: 500 * time.Millisecond})
-	go func() { <-questions; stopServer(s) }()
+	go func() { <-requests; stopServer(s) }()
 	start := time.Now()
-	id, err := ask(r)
+	id, err := authenticate(r)
 	wantUnavailable(t, id, err)
-	if took := time.Since(start); took > patience {
+	if took := time.Since(start); took > timeout {
 		t.Errorf("took %v", took)
 	}
 
-	// Now that it is away, nothing goes to the reconnect buffer to be asked later.
+	// While NATS is away, nothing goes to the reconnect buffer to be sent later.
 	eventually(t, "the connection to notice", func() bool { return !nc.IsConnected() })
 	before := nc.Stats().OutMsgs
-	id, err = ask(r)
+	id, err = authenticate(r)
 	wantUnavailable(t, id, err)
 	nc.Close()
-	id, err = ask(r)
+	id, err = authenticate(r)
 	wantUnavailable(t, id, err)
 	if after := nc.Stats().OutMsgs; after != before {
-		t.Errorf("%d questions are waiting for NATS to return", after-before)
+		t.Errorf("%d requests are waiting for NATS to return", after-before)
 	}
 }
 
-func TestNATSWasNeverThere(t *testing.T) {
+func TestNATSNeverConnected(t *testing.T) {
 	s := startServer(t)
 	url := s.ClientURL()
 	stopServer(s)
@@ -164,37 +164,37 @@ func TestNATSWasNeverThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	id, err := ask(auth.NewRequester(nc, auth.RequesterConfig{}))
+	id, err := authenticate(auth.NewRequester(nc, auth.RequesterConfig{}))
 	wantUnavailable(t, id, err)
 }
 
 func TestMaxInFlight(t *testing.T) {
 	s := startServer(t)
-	questions := make(chan *nats.Msg, 10)
-	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
+	requests := make(chan *nats.Msg, 10)
+	subscribe(t, connect(t, s), func(m *nats.Msg) { requests <- m })
 	nc := connect(t, s)
-	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: patience, MaxInFlight: 2})
+	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: timeout, MaxInFlight: 2})
 	results := make(chan error, 3)
 	for i := range 3 {
-		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
+		go func() { results <- authenticateAll(r, fmt.Sprint(i), 1)[0] }()
 	}
-	first := receive(t, questions, "the first question")
-	receive(t, questions, "the second question")
-	// The third waits for its turn, and gives up in time if it never comes.
+	first := receive(t, requests, "the first request")
+	receive(t, requests, "the second request")
+	// The third waits for a slot, and gives up at its deadline.
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	id, err := r.Authenticate(ctx, auth.Request{})
 	wantUnavailable(t, id, err)
-	if asked := nc.Stats().OutMsgs; asked != 2 {
-		t.Fatalf("%d questions in flight, want 2", asked)
+	if sent := nc.Stats().OutMsgs; sent != 2 {
+		t.Fatalf("%d requests in flight, want 2", sent)
 	}
 	if err := first.Respond([]byte(yes)); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, results, "the first answer"); err != nil {
+	if err := receive(t, results, "the first reply"); err != nil {
 		t.Error(err)
 	}
-	receive(t, questions, "the third question")
+	receive(t, requests, "the third request")
 	nc.Close()
 	for range 2 {
 		if err := receive(t, results, "the others"); !errors.Is(err, auth.ErrUnavailable) {
@@ -203,39 +203,41 @@ func TestMaxInFlight(t *testing.T) {
 	}
 }
 
-// Who waits for a turn that does not come is told in time, whatever the Timeout, and was not asked about.
+// A caller that waits for a slot fails after MaxWait, whatever the Timeout, and no request is sent
+// for it.
 func TestMaxWait(t *testing.T) {
 	s := startServer(t)
-	questions := make(chan *nats.Msg, 10)
-	listen(t, connect(t, s), func(m *nats.Msg) { questions <- m })
+	requests := make(chan *nats.Msg, 10)
+	subscribe(t, connect(t, s), func(m *nats.Msg) { requests <- m })
 	nc := connect(t, s)
-	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: 2 * patience, MaxInFlight: 1, MaxWait: 100 * time.Millisecond})
+	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: 2 * timeout, MaxInFlight: 1, MaxWait: 100 * time.Millisecond})
 	results := make(chan error, 4)
 	for i := range 4 {
-		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
+		go func() { results <- authenticateAll(r, fmt.Sprint(i), 1)[0] }()
 	}
-	first := receive(t, questions, "the first question")
+	first := receive(t, requests, "the first request")
 	for range 3 {
 		if err := receive(t, results, "a refusal"); !errors.Is(err, auth.ErrBusy) || !errors.Is(err, auth.ErrUnavailable) {
 			t.Error(err)
 		}
 	}
-	if asked := nc.Stats().OutMsgs; asked != 1 {
-		t.Errorf("%d questions, want 1", asked)
+	if sent := nc.Stats().OutMsgs; sent != 1 {
+		t.Errorf("%d requests, want 1", sent)
 	}
 	if err := first.Respond([]byte(yes)); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, results, "the first answer"); err != nil {
+	if err := receive(t, results, "the first reply"); err != nil {
 		t.Error(err)
 	}
 }
 
-// A storm takes a responder, which answers one after another, three times as long as the Timeout. Nobody's answer comes too late.
-func TestStormOnASlowResponder(t *testing.T) {
+// A responder that replies to one request after another needs three times the Timeout for a storm.
+// No reply is too late.
+func TestStormWithSlowResponder(t *testing.T) {
 	const storm, each = 300, 10 * time.Millisecond
 	s := startServer(t)
-	listen(t, connect(t, s), func(m *nats.Msg) {
+	subscribe(t, connect(t, s), func(m *nats.Msg) {
 		time.Sleep(each)
 		_ = m.Respond([]byte(yes))
 	})
@@ -243,15 +245,15 @@ func TestStormOnASlowResponder(t *testing.T) {
 	r := auth.NewRequester(nc, auth.RequesterConfig{Timeout: storm * each / 3, MaxInFlight: 8, MaxWait: time.Minute})
 	results := make(chan error, storm)
 	for i := range storm {
-		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
+		go func() { results <- authenticateAll(r, fmt.Sprint(i), 1)[0] }()
 	}
 	for range storm {
-		if err := receive(t, results, "an answer"); err != nil {
+		if err := receive(t, results, "a reply"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if asked := nc.Stats().OutMsgs; asked != storm {
-		t.Errorf("asked %d times for %d", asked, storm)
+	if sent := nc.Stats().OutMsgs; sent != storm {
+		t.Errorf("%d requests for %d callers", sent, storm)
 	}
 }
 
@@ -265,22 +267,22 @@ func TestMicroErrorReplies(t *testing.T) {
 		header nats.Header
 		want   error // nil: a refusal
 	}{
-		"500":                  {"", failed("500"), auth.ErrUnavailable},
-		"503, not JSON":        {"sorry", failed("503"), auth.ErrUnavailable},
-		"429":                  {"", failed("429"), auth.ErrUnavailable},
-		"400":                  {"", failed("400"), auth.ErrBadReply},
-		"no number":            {"", failed("500x"), auth.ErrBadReply},
-		"no code":              {"", nats.Header{"Nats-Service-Error": {"oops"}}, auth.ErrBadReply},
-		"the body rules":       {no, failed("500"), nil},
-		"never an admission":   {yes, failed("500"), auth.ErrUnavailable},
-		"nor with other codes": {yes, failed("200"), auth.ErrBadReply},
-		"empty":                {"", nil, auth.ErrBadReply},
-		"empty with headers":   {"", nats.Header{"X": {"1"}}, auth.ErrBadReply},
+		"500":                 {"", failed("500"), auth.ErrUnavailable},
+		"503, not JSON":       {"sorry", failed("503"), auth.ErrUnavailable},
+		"429":                 {"", failed("429"), auth.ErrUnavailable},
+		"400":                 {"", failed("400"), auth.ErrBadReply},
+		"not a number":        {"", failed("500x"), auth.ErrBadReply},
+		"no code":             {"", nats.Header{"Nats-Service-Error": {"oops"}}, auth.ErrBadReply},
+		"refusal in the body": {no, failed("500"), nil},
+		"success with 500":    {yes, failed("500"), auth.ErrUnavailable},
+		"success with 200":    {yes, failed("200"), auth.ErrBadReply},
+		"empty":               {"", nil, auth.ErrBadReply},
+		"empty with headers":  {"", nats.Header{"X": {"1"}}, auth.ErrBadReply},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t)
 			answerWith(t, connect(t, s), test.body, test.header)
-			id, err := ask(auth.NewRequester(connect(t, s), auth.RequesterConfig{}))
+			id, err := authenticate(auth.NewRequester(connect(t, s), auth.RequesterConfig{}))
 			if test.want == nil {
 				wantRefusal(t, id, err, auth.Refusal{Code: "unavailable", RetryAfter: 2 * time.Second})
 				return

@@ -16,19 +16,21 @@ import (
 
 // ResponderConfig configures a [Responder]. The zero value is ready to use.
 type ResponderConfig struct {
-	// Subject to answer on; empty: [DefaultSubject].
+	// Subject to serve; empty: [DefaultSubject].
 	Subject string
-	// Name and Version are shown by `nats service ls`; empty: tidings-auth, 1.0.0. Name is made of letters, digits,
-	// dashes and underscores; Version is a semantic version.
+	// Name and Version are shown by `nats service ls`; empty: tidings-auth, 1.0.0. Name consists of
+	// letters, digits, dashes and underscores; Version is a semantic version.
 	Name, Version string
-	// QueueGroup shares the questions among all responders of the same group; empty: tidings-auth.
+	// QueueGroup distributes the requests among all responders of the same group; empty:
+	// tidings-auth.
 	QueueGroup string
-	// Timeout of one question, from its arrival; 0: 3 s. Its Authenticator's context ends then.
+	// Timeout of one request, from its arrival; 0: 3 s. The context of the Authenticator ends then.
 	Timeout time.Duration
-	// MaxInFlight bounds the questions worked on at once; 0: 256. Sixteen times as many may wait, further ones are
-	// told to come again.
+	// MaxInFlight is the maximum number of requests processed at once; 0: 256. Sixteen times as
+	// many may wait; further ones are rejected and should be retried.
 	MaxInFlight int
-	// Logger gets failures of the Authenticator; the zero value is silent. No token is ever logged.
+	// Logger gets failures of the Authenticator; the zero value logs nothing. No token is ever
+	// logged.
 	Logger zerolog.Logger
 }
 
@@ -51,23 +53,24 @@ func (c ResponderConfig) withDefaults() ResponderConfig {
 	return c
 }
 
-// Responder answers questions on a NATS subject with what an Authenticator says, as a NATS micro service.
+// Responder is a NATS micro service that replies to requests on a subject with the results of an
+// Authenticator.
 type Responder struct {
 	// Static after construction.
-	nc    *nats.Conn
-	auth  Authenticator
-	cfg   ResponderConfig
-	ready chan struct{}
-	ran   atomic.Bool
-	stats counters
+	nc      *nats.Conn
+	auth    Authenticator
+	cfg     ResponderConfig
+	ready   chan struct{}
+	started atomic.Bool
+	stats   counters
 
-	// Guarded by mu: no question is queued once closed, which makes closing the queue safe.
+	// Guarded by mu: nothing is queued once closed is set, which makes closing the queue safe.
 	mu     sync.RWMutex
 	closed bool
-	queue  chan question
+	queue  chan incoming
 }
 
-// NewResponder returns a Responder that answers with a. Nothing happens before Run.
+// NewResponder returns a Responder that replies with the results of a. It does nothing before Run.
 func NewResponder(nc *nats.Conn, a Authenticator, cfg ResponderConfig) *Responder {
 	cfg = cfg.withDefaults()
 	return &Responder{
@@ -75,60 +78,63 @@ func NewResponder(nc *nats.Conn, a Authenticator, cfg ResponderConfig) *Responde
 		auth:  a,
 		cfg:   cfg,
 		ready: make(chan struct{}),
-		queue: make(chan question, 16*cfg.MaxInFlight),
+		queue: make(chan incoming, 16*cfg.MaxInFlight),
 	}
 }
 
-// Ready is closed once questions asked from now on reach this responder. It stays open if Run fails before.
+// Ready returns a channel that is closed when requests reach this responder. It stays open if Run
+// fails before that.
 func (r *Responder) Ready() <-chan struct{} { return r.ready }
 
-// Run answers questions until ctx is done, then finishes those that have arrived, which takes as long as the
-// Authenticator but not much longer than Timeout if that heeds its context, and returns nil. It may be called once.
+// Run replies to requests until ctx is done, then finishes those that have arrived, and returns
+// nil. Finishing takes as long as the Authenticator, but not much longer than Timeout if that
+// observes its context. Run may be called once.
 //
-// It returns an error if the configuration is wrong, if nc is closed, or if NATS forbids the subscription at the
-// start. A permission lost later comes only as an asynchronous error of nc: nats.ErrorHandler is its owner's, and
-// must be set before Run, because micro wraps it. Permission for $SRV.> is only needed to be listed.
+// Run returns an error if the configuration is wrong, if nc is closed, or if NATS forbids the
+// subscription at the start. If the permission is closed later, only the error handler of nc reports
+// it. The owner of nc must set nats.ErrorHandler before Run, because package micro wraps it.
+// Permission for $SRV.> is needed only to be listed.
 func (r *Responder) Run(ctx context.Context) error {
-	if !r.ran.CompareAndSwap(false, true) {
+	if !r.started.CompareAndSwap(false, true) {
 		return errors.New("auth: responder: Run was called before (make another Responder)")
 	}
-	lost := r.nc.StatusChanged(nats.CLOSED)
-	defer r.nc.RemoveStatusListener(lost)
+	closed := r.nc.StatusChanged(nats.CLOSED)
+	defer r.nc.RemoveStatusListener(closed)
 
 	var workers sync.WaitGroup
 	for range r.cfg.MaxInFlight {
 		workers.Go(func() { r.work(context.WithoutCancel(ctx)) })
 	}
-	err := r.serve(ctx, lost)
+	err := r.serve(ctx, closed)
 	workers.Wait()
-	// The answers are still in nc's buffer. If the flush fails, so has nc, and who asked comes again.
+	// The replies may still be in nc's buffer. If the flush fails, so has nc, and the clients retry.
 	if r.nc.IsConnected() {
 		_ = r.flush(context.WithoutCancel(ctx))
 	}
 	return err
 }
 
-// serve takes questions until ctx is done or nc is lost, and leaves the queue closed.
-func (r *Responder) serve(ctx context.Context, lost <-chan nats.Status) error {
+// serve accepts requests until ctx is done or nc is closed. It closes the queue.
+func (r *Responder) serve(ctx context.Context, closed <-chan nats.Status) error {
 	defer r.closeQueue()
 	service, err := micro.AddService(r.nc, micro.Config{
 		Name:         r.cfg.Name,
 		Version:      r.cfg.Version,
-		Description:  "Says whom a token belongs to",
+		Description:  "Finds the user of a token",
 		QueueGroup:   r.cfg.QueueGroup,
 		StatsHandler: func(*micro.Endpoint) any { return r.stats.snapshot(len(r.queue)) },
 	})
 	if err != nil {
 		return fmt.Errorf("auth: responder %q, version %q: %w", r.cfg.Name, r.cfg.Version, err)
 	}
-	defer r.retire(context.WithoutCancel(ctx), service)
+	defer r.stopService(context.WithoutCancel(ctx), service)
 
 	earlier := r.nc.LastError()
 	endpoint := micro.WithEndpointSubject(r.cfg.Subject)
-	if err := service.AddEndpoint("authenticate", micro.HandlerFunc(r.take), endpoint); err != nil {
+	if err := service.AddEndpoint("authenticate", micro.HandlerFunc(r.enqueue), endpoint); err != nil {
 		return fmt.Errorf("auth: responder on %q: %w", r.cfg.Subject, err)
 	}
-	if err := r.subscribed(ctx, earlier); err != nil {
+	if err := r.waitSubscribed(ctx, earlier); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -138,14 +144,15 @@ func (r *Responder) serve(ctx context.Context, lost <-chan nats.Status) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-lost:
+	case <-closed:
 		return fmt.Errorf("auth: responder on %q: %w", r.cfg.Subject, nats.ErrConnectionClosed)
 	}
 }
 
-// subscribed waits until the server has the subscription, through a reconnect if need be, or ctx is done. The
-// server's refusal arrives before the answer to the flush; micro does not pass it on, hence LastError.
-func (r *Responder) subscribed(ctx context.Context, earlier error) error {
+// waitSubscribed waits until the server has the subscription, also across a reconnect, or until ctx
+// is done. If the server refuses the subscription, its error arrives before the reply to the flush.
+// Package micro does not pass the error on, so compare LastError.
+func (r *Responder) waitSubscribed(ctx context.Context, earlier error) error {
 	for err := r.flush(ctx); err != nil; err = r.flush(ctx) {
 		if ctx.Err() != nil {
 			return nil
@@ -162,12 +169,13 @@ func (r *Responder) subscribed(ctx context.Context, earlier error) error {
 	return nil
 }
 
-// take is micro's handler. The next question waits until it returns, so it only queues.
-func (r *Responder) take(req micro.Request) {
+// enqueue is the handler of the micro service. The next request waits until it returns, so it only
+// queues.
+func (r *Responder) enqueue(req micro.Request) {
 	if req.Reply() == "" {
-		return // nobody to tell
+		return // the sender expects no reply
 	}
-	q := question{
+	q := incoming{
 		req:      requestOf(req.Data(), nats.Header(req.Headers())),
 		reply:    req.Reply(),
 		deadline: time.Now().Add(r.cfg.Timeout),
@@ -183,19 +191,20 @@ func (r *Responder) take(req micro.Request) {
 	}
 	r.stats.turnedAway.Add(1)
 	if err := req.Error("503", "busy", unavailable); err != nil {
-		r.cfg.Logger.Warn().Err(err).Str("conn", q.req.Conn).Msg("auth: cannot turn a question away")
+		r.cfg.Logger.Warn().Err(err).Str("conn", q.req.Conn).Msg("auth: rejecting a request failed")
 	}
 }
 
-// retire unsubscribes and lets through what the server had sent by then. What is later still is turned away.
-func (r *Responder) retire(ctx context.Context, service micro.Service) {
+// stopService unsubscribes, and accepts what the server had sent by then. Later requests are
+// rejected.
+func (r *Responder) stopService(ctx context.Context, service micro.Service) {
 	if err := service.Stop(); err != nil {
-		r.cfg.Logger.Warn().Err(err).Msg("auth: responder cannot leave NATS cleanly")
+		r.cfg.Logger.Warn().Err(err).Msg("auth: stopping the service failed")
 	}
 	if !r.nc.IsConnected() || r.flush(ctx) != nil {
 		return
 	}
-	// A barrier waits for the handlers of all that shares nc, hence the bound.
+	// The barrier waits for the handlers of all subscriptions on nc, so limit the wait.
 	passed := make(chan struct{})
 	if r.nc.Barrier(func() { close(passed) }) == nil {
 		select {

@@ -23,11 +23,11 @@ func TestRequesterAndResponderAgree(t *testing.T) {
 	s := startServer(t)
 	full := auth.Request{Token: "t\x00\xff", Conn: "c1", RemoteAddr: "10.0.0.1:5", Origin: "https://app.example",
 		UserAgent: "Mozilla/5.0", Device: "web", Renew: true}
-	seen := make(chan auth.Request, 1)
+	received := make(chan auth.Request, 1)
 	var id auth.Identity
 	var refusal error
 	backend := auth.AuthenticatorFunc(func(_ context.Context, req auth.Request) (auth.Identity, error) {
-		seen <- req
+		received <- req
 		return id, refusal
 	})
 	serve(t, connect(t, s), backend, auth.ResponderConfig{Subject: "authentication"})
@@ -42,8 +42,8 @@ func TestRequesterAndResponderAgree(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
-		if req := receive(t, seen, "the question"); req != full {
-			t.Errorf("asked %v, seen %v", full, req)
+		if req := receive(t, received, "the request"); req != full {
+			t.Errorf("sent %v, received %v", full, req)
 		}
 	}
 	for _, want := range []auth.Refusal{
@@ -53,7 +53,7 @@ func TestRequesterAndResponderAgree(t *testing.T) {
 		refusal = fmt.Errorf("looked it up: %w", &want)
 		got, err := r.Authenticate(context.Background(), full)
 		wantRefusal(t, got, err, want)
-		receive(t, seen, "the question")
+		receive(t, received, "the request")
 	}
 }
 
@@ -66,7 +66,7 @@ func TestServiceIsListed(t *testing.T) {
 	serve(t, connect(t, s), table, auth.ResponderConfig{})
 	nc := connect(t, s)
 	r := auth.NewRequester(nc, auth.RequesterConfig{})
-	if _, err := ask(r); err != nil {
+	if _, err := authenticate(r); err != nil {
 		t.Fatal(err)
 	}
 	_, _ = r.Authenticate(context.Background(), auth.Request{Token: "unknown"})
@@ -92,9 +92,10 @@ func TestServiceIsListed(t *testing.T) {
 	}
 }
 
+// discover sends a discovery request and decodes the reply.
 func discover(t *testing.T, nc *nats.Conn, subject string, into any) {
 	t.Helper()
-	msg, err := nc.Request(subject, nil, patience)
+	msg, err := nc.Request(subject, nil, timeout)
 	if err == nil {
 		err = json.Unmarshal(msg.Data, into)
 	}
@@ -103,7 +104,7 @@ func discover(t *testing.T, nc *nats.Conn, subject string, into any) {
 	}
 }
 
-func TestRespondersShareTheQuestions(t *testing.T) {
+func TestRespondersShareRequests(t *testing.T) {
 	s := startServer(t)
 	var asked atomic.Int64
 	for range 2 {
@@ -114,16 +115,16 @@ func TestRespondersShareTheQuestions(t *testing.T) {
 	}
 	r := auth.NewRequester(connect(t, s), auth.RequesterConfig{})
 	for range 50 {
-		if _, err := ask(r); err != nil {
+		if _, err := authenticate(r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if asked.Load() != 50 {
-		t.Errorf("50 questions were answered %d times", asked.Load())
+		t.Errorf("%d replies to 50 requests", asked.Load())
 	}
 }
 
-func TestRunFinishesWhatHasArrived(t *testing.T) {
+func TestRunFinishesRequestsThatHaveArrived(t *testing.T) {
 	s := startServer(t)
 	release := make(chan struct{})
 	started := make(chan struct{}, 10)
@@ -131,44 +132,44 @@ func TestRunFinishesWhatHasArrived(t *testing.T) {
 		started <- struct{}{}
 		<-release
 		return auth.Identity{User: "42"}, nil
-	}), auth.ResponderConfig{MaxInFlight: 2, Timeout: patience})
-	letGo := sync.OnceFunc(func() { close(release) })
-	t.Cleanup(letGo)
-	asker := connect(t, s)
-	r := auth.NewRequester(asker, auth.RequesterConfig{Timeout: patience})
+	}), auth.ResponderConfig{MaxInFlight: 2, Timeout: timeout})
+	finish := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(finish)
+	gateway := connect(t, s)
+	r := auth.NewRequester(gateway, auth.RequesterConfig{Timeout: timeout})
 	results := make(chan error, 4)
-	for i := range 4 { // two at work, two waiting
-		go func() { results <- everybody(r, fmt.Sprint(i), 1)[0] }()
+	for i := range 4 { // two processed, two queued
+		go func() { results <- authenticateAll(r, fmt.Sprint(i), 1)[0] }()
 	}
-	receive(t, started, "the first question")
-	receive(t, started, "the second question")
-	eventually(t, "four questions", func() bool { return asker.Stats().OutMsgs == 4 })
-	if err := asker.Flush(); err != nil {
+	receive(t, started, "the first request")
+	receive(t, started, "the second request")
+	eventually(t, "four requests", func() bool { return gateway.Stats().OutMsgs == 4 })
+	if err := gateway.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); stop() }()
-	eventually(t, "the service to leave", func() bool {
-		_, err := asker.Request("$SRV.PING.tidings-auth", nil, patience)
+	eventually(t, "the service to stop", func() bool {
+		_, err := gateway.Request("$SRV.PING.tidings-auth", nil, timeout)
 		return errors.Is(err, nats.ErrNoResponders)
 	})
 	select {
 	case <-stopped:
-		t.Error("Run returned with questions in flight")
+		t.Error("Run returned with requests in flight")
 	default:
 	}
-	letGo()
+	finish()
 	for range 4 {
-		if err := receive(t, results, "an answer"); err != nil {
+		if err := receive(t, results, "a reply"); err != nil {
 			t.Error(err)
 		}
 	}
 	receive(t, stopped, "Run to return")
 }
 
-func TestRunSaysWhatIsWrong(t *testing.T) {
+func TestRunErrors(t *testing.T) {
 	run := func(nc *nats.Conn, cfg auth.ResponderConfig) error {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		return auth.NewResponder(nc, auth.TokenIsUser(), cfg).Run(ctx)
 	}
@@ -178,7 +179,7 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 		}
 		o.Users = []*server.User{
 			{Username: "any", Password: "x"},
-			{Username: "barred", Password: "x", Permissions: deny(auth.DefaultSubject)},
+			{Username: "forbidden", Password: "x", Permissions: deny(auth.DefaultSubject)},
 			{Username: "unlisted", Password: "x", Permissions: deny("$SRV.>")},
 		}
 	})
@@ -191,12 +192,12 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 	if err := run(as("any"), auth.ResponderConfig{Subject: "a b"}); err == nil {
 		t.Error("a bad subject is accepted")
 	}
-	if err := run(as("barred"), auth.ResponderConfig{}); !errors.Is(err, nats.ErrPermissionViolation) {
-		t.Errorf("barred: %v", err)
+	if err := run(as("forbidden"), auth.ResponderConfig{}); !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Errorf("forbidden: %v", err)
 	}
 	// Without $SRV it works, but `nats service ls` does not show it.
 	_, stop := serve(t, as("unlisted"), auth.TokenIsUser(), auth.ResponderConfig{})
-	if id, err := ask(auth.NewRequester(as("any"), auth.RequesterConfig{})); err != nil || id.User != "token-1" {
+	if id, err := authenticate(auth.NewRequester(as("any"), auth.RequesterConfig{})); err != nil || id.User != "token-1" {
 		t.Errorf("unlisted: %+v, %v", id, err)
 	}
 	stop()
@@ -212,11 +213,11 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 	go func() { done <- r.Run(context.Background()) }()
 	receive(t, r.Ready(), "the responder")
 	if err := r.Run(context.Background()); err == nil {
-		t.Error("Run may be called twice")
+		t.Error("a second Run did not fail")
 	}
 	nc.Close()
 	if err := receive(t, done, "Run"); !errors.Is(err, nats.ErrConnectionClosed) {
-		t.Errorf("closed meanwhile: %v", err)
+		t.Errorf("closed during Run: %v", err)
 	}
 }
 
@@ -238,9 +239,9 @@ func TestRunWaitsForNATS(t *testing.T) {
 		t.Error("ready without NATS")
 	default:
 	}
-	again := startServer(t, func(o *server.Options) { _, _ = fmt.Sscanf(port, "127.0.0.1:%d", &o.Port) })
+	restarted := startServer(t, func(o *server.Options) { _, _ = fmt.Sscanf(port, "127.0.0.1:%d", &o.Port) })
 	receive(t, r.Ready(), "the responder")
-	if id, err := ask(auth.NewRequester(connect(t, again), auth.RequesterConfig{})); err != nil || id.User != "token-1" {
+	if id, err := authenticate(auth.NewRequester(connect(t, restarted), auth.RequesterConfig{})); err != nil || id.User != "token-1" {
 		t.Errorf("got %+v, %v", id, err)
 	}
 	cancel()

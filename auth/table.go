@@ -15,24 +15,24 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire/strict"
 )
 
-// Table is an [Authenticator] that knows a fixed set of tokens: for demos, tests and small installations. It holds
-// their hashes only, and does not change once made.
+// Table is an [Authenticator] with a fixed set of tokens: for demos, tests and small installations.
+// It stores only hashes of the tokens, and does not change after it was created.
 type Table struct {
 	identities map[[sha256.Size]byte]Identity
 }
 
-// Len is the number of tokens.
+// Len returns the number of tokens.
 func (t *Table) Len() int { return len(t.identities) }
 
-// String tells how many tokens there are.
+// String returns the number of tokens, and none of them.
 func (t *Table) String() string { return fmt.Sprintf("auth.Table of %d tokens", t.Len()) }
 
-// Authenticate looks the token up. An unknown one is a *[Refusal] with code token_unknown. It compares hashes, so
-// the time it takes tells nothing about tokens that are nearly right.
+// Authenticate looks the token up. An unknown token is a *[Refusal] with code token_unknown. It
+// compares hashes, so its timing reveals nothing about tokens that are nearly right.
 func (t *Table) Authenticate(_ context.Context, req Request) (Identity, error) {
 	id, ok := t.identities[sha256.Sum256([]byte(req.Token))]
 	if !ok {
-		return Identity{}, &Refusal{Code: "token_unknown", Message: "nobody has this token"}
+		return Identity{}, &Refusal{Code: "token_unknown", Message: "unknown token"}
 	}
 	id.Topics = slices.Clone(id.Topics)
 	return id, nil
@@ -44,7 +44,7 @@ const tableExample = `{"token-1":{"user":"42","topics":["releases"],"expires_in"
 func LoadTable(path string) (*Table, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("auth: table of tokens: %w (write one, such as %s)", err, tableExample)
+		return nil, fmt.Errorf("auth: token table: %w (create one such as %s)", err, tableExample)
 	}
 	defer file.Close()
 	table, err := ParseTable(file)
@@ -58,42 +58,43 @@ func LoadTable(path string) (*Table, error) {
 //
 //	{"token-1": {"user": "42", "topics": ["releases"], "expires_in": 3600}}
 //
-// user is a string or an integer up to 2^53. topics are optional, and so is expires_in: seconds from each
-// authentication, may be fractional, no end without it. Errors tell where the trouble is, and no token.
+// user is a string or an integer up to 2^53. topics and expires_in are optional. expires_in is in
+// seconds from each authentication, and may be a fraction; without it the identity does not expire.
+// Errors give the position and never quote a token.
 func ParseTable(r io.Reader) (*Table, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
-		return nil, fmt.Errorf("auth: table of tokens: %w", err)
+		return nil, fmt.Errorf("auth: token table: %w", err)
 	}
-	// The decoder's own errors quote what they found, which may be part of a token.
+	// The errors of the decoder quote the input, which may be part of a token.
 	var whole map[string]json.RawMessage
 	if !utf8.Valid(data) {
-		return nil, errors.New("auth: table of tokens: not valid UTF-8 (save it as UTF-8)")
+		return nil, errors.New("auth: token table: not valid UTF-8 (save it as UTF-8)")
 	}
 	if err := json.Unmarshal(data, &whole); err != nil || whole == nil {
 		line := 1
 		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 			line = lineAt(data, syntax.Offset)
 		}
-		return nil, fmt.Errorf("auth: table of tokens: line %d: not a JSON object (write one such as %s)", line, tableExample)
+		return nil, fmt.Errorf("auth: token table: line %d: not a JSON object (write one such as %s)", line, tableExample)
 	}
 	table := &Table{identities: make(map[[sha256.Size]byte]Identity, len(whole))}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if _, err := dec.Token(); err != nil { // the opening brace
-		return nil, fmt.Errorf("auth: table of tokens: %w", err)
+		return nil, fmt.Errorf("auth: token table: %w", err)
 	}
 	for n := 1; dec.More(); n++ {
 		token, err := dec.Token()
 		if err != nil {
-			return nil, fmt.Errorf("auth: table of tokens: entry %d: %w", n, err)
+			return nil, fmt.Errorf("auth: token table: entry %d: %w", n, err)
 		}
 		line := lineAt(data, dec.InputOffset())
 		var entry json.RawMessage
 		if err := dec.Decode(&entry); err != nil {
-			return nil, fmt.Errorf("auth: table of tokens: entry %d (line %d): %w", n, line, err)
+			return nil, fmt.Errorf("auth: token table: entry %d (line %d): %w", n, line, err)
 		}
 		if err := table.add(token.(string), entry); err != nil {
-			return nil, fmt.Errorf("auth: table of tokens: entry %d (line %d): %w", n, line, err)
+			return nil, fmt.Errorf("auth: token table: entry %d (line %d): %w", n, line, err)
 		}
 	}
 	return table, nil
@@ -105,7 +106,7 @@ func (t *Table) add(token string, entry json.RawMessage) error {
 		return errors.New("the token is empty (give it one that is hard to guess)")
 	}
 	if _, ok := t.identities[key]; ok {
-		return errors.New("the same token stands further up (remove one of the two)")
+		return errors.New("the token occurs twice (remove one of the two)")
 	}
 	id, err := parseEntry(entry)
 	if err != nil {
@@ -115,7 +116,8 @@ func (t *Table) add(token string, entry json.RawMessage) error {
 	return nil
 }
 
-// parseEntry does not name an unknown field: in a table nested one level too deep it is a token.
+// parseEntry parses one entry. Its errors do not name an unknown field: in a table that is nested
+// one level too deep it is a token.
 func parseEntry(entry json.RawMessage) (Identity, error) {
 	fields, err := strict.Object(entry)
 	if errors.As(err, new(*strict.NameError)) {
@@ -134,38 +136,38 @@ func parseEntry(entry json.RawMessage) (Identity, error) {
 		err = checkName(user)
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("user %w (say whom the token belongs to)", err)
+		return Identity{}, fmt.Errorf("user %w (name the user that the token belongs to)", err)
 	}
 	topics, err := parseTopics(fields["topics"])
 	if err == nil {
 		err = checkTopics(topics)
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf(`topics: %w (write ["releases"], or leave it out)`, err)
+		return Identity{}, fmt.Errorf(`topics: %w (write ["releases"], or omit it)`, err)
 	}
 	expires, limited, err := parseSeconds(fields["expires_in"], maxExpiry)
 	if err == nil && limited && expires == 0 {
 		err = errors.New("is not positive")
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("expires_in %w (write seconds, or leave it out for no end)", err)
+		return Identity{}, fmt.Errorf("expires_in %w (write seconds, or omit it for no expiry)", err)
 	}
 	return Identity{User: user, Topics: unique(topics), ExpiresIn: expires}, nil
 }
 
-// lineAt is the line, from 1, on which the byte before offset stands.
+// lineAt returns the number of the line, from 1, that contains the byte before offset.
 func lineAt(data []byte, offset int64) int {
 	return 1 + bytes.Count(data[:max(offset-1, 0)], []byte("\n"))
 }
 
-// TokenIsUser is for development only: it takes the token for the user's name and grants everybody these topics. A
-// token that cannot be a name (see [Identity]) is a *[Refusal] with code token_invalid; a topic that cannot be one
-// makes every answer ErrBadReply.
+// TokenIsUser returns an Authenticator for development only: the token is the user's name, and
+// every user may read the topics. A token that is not a valid name (see [Identity]) is a *[Refusal]
+// with code token_invalid. An invalid topic makes every result ErrBadReply.
 func TokenIsUser(topics ...string) Authenticator {
 	topics = slices.Clone(topics)
 	return AuthenticatorFunc(func(_ context.Context, req Request) (Identity, error) {
 		if err := checkName(req.Token); err != nil {
-			return Identity{}, &Refusal{Code: "token_invalid", Message: "here the token is the user's name, but it " + err.Error()}
+			return Identity{}, &Refusal{Code: "token_invalid", Message: "the token must be a user's name, but it " + err.Error()}
 		}
 		return Identity{User: req.Token, Topics: topics}, nil
 	})

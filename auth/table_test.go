@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-io/tidings/auth"
 )
 
-func TestTableKnowsItsTokens(t *testing.T) {
+func TestTable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.json")
 	text := `{
 		"token-1": {"user": "42", "topics": ["releases", "releases"], "expires_in": 3600},
@@ -46,15 +46,15 @@ func TestTableKnowsItsTokens(t *testing.T) {
 	id, _ := table.Authenticate(context.Background(), auth.Request{Token: "token-1"})
 	id.Topics[0] = "mine"
 	if id, _ = table.Authenticate(context.Background(), auth.Request{Token: "token-1"}); id.Topics[0] != "releases" {
-		t.Error("a caller changed the table")
+		t.Error("a caller modified the table")
 	}
 	for _, token := range []string{"", "token", "token-11", "TOKEN-1", "token-1\x00"} {
 		id, err := table.Authenticate(context.Background(), auth.Request{Token: token})
-		wantRefusal(t, id, err, auth.Refusal{Code: "token_unknown", Message: "nobody has this token"})
+		wantRefusal(t, id, err, auth.Refusal{Code: "token_unknown", Message: "unknown token"})
 	}
 }
 
-func TestTableErrorsSayWhereAndNoToken(t *testing.T) {
+func TestTableErrorsDoNotQuoteTokens(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                          "line 1: not a JSON object",
 		`null`:                      "line 1: not a JSON object",
@@ -65,19 +65,19 @@ func TestTableErrorsSayWhereAndNoToken(t *testing.T) {
 		`{"":{"user":"a"}}`:         "entry 1 (line 1): the token is empty",
 		`{"sesame":"alice"}`:        "entry 1 (line 1): is not an object",
 		`{"sesame":null}`:           "entry 1 (line 1): is not an object",
-		"{\"a\":{\"user\":\"a\"},\n\n\"sesame\":{\"user\":\"\"}}": "entry 2 (line 3): user is empty (say whom",
-		`{"sesame":{}}`:                                    "user is missing (say whom",
+		"{\"a\":{\"user\":\"a\"},\n\n\"sesame\":{\"user\":\"\"}}": "entry 2 (line 3): user is empty (name the user",
+		`{"sesame":{}}`:                                    "user is missing (name the user",
 		`{"sesame":{"user":1.5}}`:                          "user is not an integer",
 		`{"sesame":{"user":true}}`:                         "user is neither",
 		`{"users":{"sesame":{"user":"a"}}}`:                "entry 1 (line 1): has a field other than user, topics and expires_in",
 		`{"sesame":{"User":"a"}}`:                          "has a field other than",
 		`{"sesame":{"user":"a","topics":"x"}}`:             "topics: not an array of strings",
 		`{"sesame":{"user":"a","topics":["x",""]}}`:        "topics: topic 2 is empty",
-		`{"sesame":{"user":"a","expires_in":0}}`:           "expires_in is not positive (write seconds, or leave it out",
+		`{"sesame":{"user":"a","expires_in":0}}`:           "expires_in is not positive (write seconds, or omit it",
 		`{"sesame":{"user":"a","expires_in":-1}}`:          "expires_in is not positive",
 		`{"sesame":{"user":"a","expires_in":"1h"}}`:        "expires_in is not a number of seconds",
 		`{"sesame":{"user":"a","user":"root"}}`:            "entry 1 (line 1): has a field twice",
-		`{"sesame":{"user":"a"},"sesame":{"user":"root"}}`: "entry 2 (line 1): the same token stands further up",
+		`{"sesame":{"user":"a"},"sesame":{"user":"root"}}`: "entry 2 (line 1): the token occurs twice",
 	} {
 		table, err := auth.ParseTable(strings.NewReader(text))
 		if table != nil || err == nil || !strings.Contains(err.Error(), want) {
@@ -85,7 +85,7 @@ func TestTableErrorsSayWhereAndNoToken(t *testing.T) {
 			continue
 		}
 		if strings.Contains(err.Error(), "sesame") {
-			t.Errorf("%s: the error tells the token: %v", text, err)
+			t.Errorf("%s: the error contains the token: %v", text, err)
 		}
 	}
 	if table, err := auth.ParseTable(strings.NewReader("{}")); err != nil || table.Len() != 0 {
@@ -93,7 +93,7 @@ func TestTableErrorsSayWhereAndNoToken(t *testing.T) {
 	}
 }
 
-func TestLoadTableNamesTheFile(t *testing.T) {
+func TestLoadTableErrorsNameTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.json")
 	if _, err := auth.LoadTable(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("no file: %v", err)

@@ -8,49 +8,50 @@ import (
 	"time"
 )
 
-// turns are the slots of questions on their way. Those who wait for one stand in a line for each host, and a slot that is given back goes
-// to the hosts in turn, or one that asks what is never answered would keep all others out.
-type turns struct {
+// slots limits the requests in flight. Callers wait in one queue for each host, and a released slot
+// goes to the hosts in granted. Otherwise one host whose requests are never answered could take all
+// slots.
+type slots struct {
 	mu    sync.Mutex
-	free  int                      // none while somebody waits
-	hosts map[string]*list.Element // of ring
-	ring  list.List                // of *line, the next first
+	free  int                      // 0 while a caller waits
+	hosts map[string]*list.Element // elements of ring
+	ring  list.List                // of *hostQueue, the next to be served first
 }
 
-// line is who waits behind one host, who came first first. It is gone when nobody does.
-type line struct {
+// hostQueue holds the callers of one host, in order of arrival. It is removed when it is empty.
+type hostQueue struct {
 	host    string
-	waiting list.List // of chan struct{}, closed when the turn has come
+	waiting list.List // of chan struct{}, closed when the caller gets its slot
 }
 
-// take waits for a slot, until a time, and is to be followed by give unless it fails.
-func (t *turns) take(ctx context.Context, until time.Time, host string) error {
+// acquire waits for a slot until a deadline or the end of ctx. If it succeeds, call release.
+func (t *slots) acquire(ctx context.Context, until time.Time, host string) error {
 	t.mu.Lock()
 	if t.free > 0 {
 		t.free--
 		t.mu.Unlock()
 		return nil
 	}
-	turn := make(chan struct{})
+	granted := make(chan struct{})
 	at, ok := t.hosts[host]
 	if !ok {
-		at = t.ring.PushBack(&line{host: host})
+		at = t.ring.PushBack(&hostQueue{host: host})
 		t.hosts[host] = at
 	}
-	place := at.Value.(*line).waiting.PushBack(turn)
+	place := at.Value.(*hostQueue).waiting.PushBack(granted)
 	t.mu.Unlock()
 
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	select {
-	case <-turn:
+	case <-granted:
 		return nil
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case <-turn: // it came meanwhile
+	case <-granted: // assigned in the meantime
 		return nil
 	default:
 		t.remove(at, place)
@@ -58,8 +59,8 @@ func (t *turns) take(ctx context.Context, until time.Time, host string) error {
 	}
 }
 
-// give gives a slot back.
-func (t *turns) give() {
+// release returns a slot.
+func (t *slots) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	next := t.ring.Front()
@@ -68,21 +69,23 @@ func (t *turns) give() {
 		return
 	}
 	t.ring.MoveToBack(next)
-	first := next.Value.(*line).waiting.Front()
+	first := next.Value.(*hostQueue).waiting.Front()
 	t.remove(next, first)
 	close(first.Value.(chan struct{}))
 }
 
-func (t *turns) remove(at, place *list.Element) {
-	l := at.Value.(*line)
+func (t *slots) remove(at, place *list.Element) {
+	l := at.Value.(*hostQueue)
 	if l.waiting.Remove(place); l.waiting.Len() == 0 {
 		t.ring.Remove(at)
 		delete(t.hosts, l.host)
 	}
 }
 
-// hostOf is who asks, as far as an address with or without a port tells it: of IPv6 the first 64 bits, since whoever has one of them has
-// all. A loopback address is a proxy's, or a program's on this machine, and says nothing: there each connection is a host of its own.
+// hostOf returns the host of an address with or without a port. For IPv6 it is the first 64 bits,
+// because a client that has one address of such a network usually has all. A loopback address
+// belongs to a proxy or to a program on this machine and says nothing about the client, so there
+// each connection counts as a host.
 func hostOf(remote string) string {
 	a, err := netip.ParseAddr(remote)
 	if err != nil {
@@ -97,7 +100,7 @@ func hostOf(remote string) string {
 		return remote
 	}
 	if a.Is6() {
-		network, _ := a.Prefix(64) // of IPv6 never fails
+		network, _ := a.Prefix(64) // never fails for IPv6
 		return network.String()
 	}
 	return a.String()

@@ -209,7 +209,7 @@ func TestDoctorFindsTheRespondersFaults(t *testing.T) {
 		begin         func(*testing.T)
 		verdict, text string
 	}{
-		"nobody":       {func(*testing.T) {}, isBad, "nobody listens on tidings.auth (start a responder"},
+		"nobody":       {func(*testing.T) {}, isBad, "no responder on tidings.auth (start a responder"},
 		"admits all":   {answer(`{"success":true,"user_id":"root"}`), isBad, `admits anybody: a token just made up is "root"`},
 		"rubbish":      {answer(`hello`), isBad, "is not understood"},
 		"silent":       {answer(``), isBad, "is not understood"},
@@ -227,7 +227,7 @@ func TestDoctorFindsTheRespondersFaults(t *testing.T) {
 				<-ctx.Done()
 				return auth.Identity{}, ctx.Err()
 			}))
-		}, isBad, "nothing on tidings.auth within 300ms"},
+		}, isBad, "no reply on tidings.auth within 300ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.begin(t)
