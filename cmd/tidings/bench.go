@@ -32,7 +32,7 @@ func newBench() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure speed, CPU and memory, and whether anything is lost",
-		Long:  "Measure a gateway: one that is started for it, or a deployment. Scenarios, which --only can restrict:\n\n" + aboutScenarios(),
+		Long:  "Measure a gateway that bench starts itself, or a running deployment. These are the scenarios, which --only can select:\n\n" + aboutScenarios(),
 		Example: `  tidings bench --local                             two or three minutes on two cores
   tidings bench --local --only live,rate --runs 5   medians of five
   tidings bench --url ws://127.0.0.1:8080 --nats nats://127.0.0.1:4222 --pid $(pidof tidings)`,
@@ -55,30 +55,30 @@ func aboutScenarios() string {
 		fmt.Fprintf(&b, "  %-8s  %s\n", s.Name, s.About)
 	}
 	b.WriteString(`
-CPU and memory of the server are read from the operating system if it runs on this machine. Figures are shown beside their floors:
-the least that NATS and a bare WebSocket server need for the same, measured in the same run in processes of their own. Every
-message is counted: if one is lost, repeated or out of order, the exit code is 1.
+CPU and memory of the server are read from the operating system if it runs on this machine. Figures are printed with their floors:
+what NATS alone and a minimal WebSocket server alone reach under the same load, measured in the same run in separate processes.
+Every message is counted: if one is lost, repeated or out of order, the exit code is 1.
 
-A deployment must take the token for the user's name, as with --dev. Otherwise --respond answers authentication requests, and admits
-anybody while it runs. Users have names of their own; they and their notifications are removed at the end. Messages to --topic reach
-everybody who reads it.`)
+A deployment must accept the user's name as the token, as with --dev. Otherwise use --respond to answer authentication requests;
+while bench runs, every token is then accepted. Bench creates new users and removes them and their notifications at the end.
+Messages to --topic reach all users who read that topic.`)
 	return b.String()
 }
 
 func (o *benchOptions) add(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.BoolVar(&o.local, "local", false, "measure a gateway with embedded NATS that is started for it, in a process of its own")
-	flags.Var(&o.sync, "sync", "with --local: when its server flushes to disk, see tidings gateway")
+	flags.BoolVar(&o.local, "local", false, "start a gateway with embedded NATS in a separate process and measure it")
+	flags.Var(&o.sync, "sync", "with --local: when NATS syncs to disk, see tidings gateway")
 	flags.StringVar(&o.url, "url", "", "measure the gateway at this URL, such as ws://127.0.0.1:8080; with --nats")
-	flags.BoolVar(&o.cfg.Respond, "respond", false, "with --url: answer authentication requests, a token is the user's name")
-	flags.StringVar(&o.cfg.AuthSubject, "auth-subject", auth.DefaultSubject, "subject to answer on, with --respond")
-	flags.StringVar(&o.cfg.Topic, "topic", "all", "topic that every user may read, with --url")
+	flags.BoolVar(&o.cfg.Respond, "respond", false, "with --url: answer authentication requests, with the token as the user's name")
+	flags.StringVar(&o.cfg.AuthSubject, "auth-subject", auth.DefaultSubject, "with --respond: subject of authentication requests")
+	flags.StringVar(&o.cfg.Topic, "topic", "all", "with --url: topic that every user may read")
 	flags.IntSliceVar(&o.pids, "pid", nil, "with --url: processes of the gateway and of NATS on this machine, for their CPU and memory")
 	flags.StringSliceVar(&o.cfg.Only, "only", nil, "scenarios to measure, separated by commas (default all)")
 	flags.Float64Var(&o.cfg.Scale, "scale", 1, "factor for the numbers of users and messages: 0.1 for a quick look")
 	flags.IntVar(&o.cfg.Runs, "runs", 1, "number of runs; figures are their medians")
-	durationVar(flags, &o.cfg.Idle, "idle", 5*time.Second, "time that connections are idle before memory is measured; 60s for the figure that counts")
-	flags.BoolVar(&o.json, "json", false, "print one JSON object in place of the table")
+	durationVar(flags, &o.cfg.Idle, "idle", 5*time.Second, "time that connections are idle before memory is measured; the target applies from 60s on")
+	flags.BoolVar(&o.json, "json", false, "print one JSON object instead of the table")
 	o.stream.addName(flags)
 	o.nats.add(flags, "")
 }
@@ -86,13 +86,13 @@ func (o *benchOptions) add(flags *pflag.FlagSet) {
 func (o *benchOptions) check() error {
 	switch {
 	case o.local == (o.url != ""):
-		return errors.New("say what to measure: --local, or --url and --nats of a deployment that is there")
+		return errors.New("choose what to measure (use either --local, or --url and --nats of a running deployment)")
 	case o.url != "" && o.nats.url == "":
-		return errors.New("say where its NATS is as well: --nats")
+		return errors.New("--url without --nats (use --nats with the URL of the deployment's NATS)")
 	case o.local && (o.nats.url != "" || o.cfg.Respond || len(o.pids) > 0):
-		return errors.New("--nats, --respond and --pid are for a deployment that is there, with --url and not with --local")
+		return errors.New("--nats, --respond and --pid cannot be used with --local (they are for a running deployment, with --url)")
 	case !o.local && o.sync.set:
-		return errors.New("--sync is for --local; a deployment that is there has its own")
+		return errors.New("--sync cannot be used with --url (it is for --local; a running deployment has its own setting)")
 	case !(o.cfg.Scale > 0):
 		return fmt.Errorf("--scale %g: must be positive", o.cfg.Scale)
 	case o.cfg.Runs < 1:
@@ -103,7 +103,7 @@ func (o *benchOptions) check() error {
 	return bench.CheckOnly(o.cfg.Only)
 }
 
-// run measures, and prints what was found.
+// run measures and prints the report.
 func (o *benchOptions) run(cmd *cobra.Command) error {
 	children, err := newChildren(o.sync)
 	if err != nil {
@@ -137,10 +137,10 @@ func (o *benchOptions) run(cmd *cobra.Command) error {
 	return errors.Join(err, faultsOf(report))
 }
 
-// faultsOf is an error where messages were lost, repeated or out of order.
+// faultsOf returns an error if messages were lost, repeated or out of order.
 func faultsOf(r bench.Report) error {
 	if !r.Faults.Any() {
 		return nil
 	}
-	return fmt.Errorf("WRONG, and figures mean nothing: %s\n  %s", r.Faults, strings.Join(r.Details, "\n  "))
+	return fmt.Errorf("messages were not delivered correctly, so the figures are invalid: %s\n  %s", r.Faults, strings.Join(r.Details, "\n  "))
 }

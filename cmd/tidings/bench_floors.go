@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-io/tidings/streams/embedded"
 )
 
-// The floors, and attackers, are commands because they must be processes: what they take of the machine is then theirs alone.
+// The floors and the attackers are commands, because they must be separate processes for their CPU use to be measured separately.
 
 func newStreamFloor() *cobra.Command {
 	var (
@@ -21,7 +21,7 @@ func newStreamFloor() *cobra.Command {
 		sync syncFlag
 	)
 	cmd := &cobra.Command{
-		Use: "floor-stream", Short: "Run NATS and one consumer that counts, to be measured by bench", Hidden: true, Args: noArgs,
+		Use: "floor-stream", Short: "Run NATS and one consumer that counts messages, for bench", Hidden: true, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			server, err := embedded.Start(cmd.Context(), embedded.Config{Dir: data, Port: -1, SyncInterval: sync.interval})
 			if err != nil {
@@ -38,13 +38,13 @@ func newStreamFloor() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "directory of the store")
-	cmd.Flags().Var(&sync, "sync", "as of tidings gateway")
+	cmd.Flags().Var(&sync, "sync", "when NATS syncs to disk, see tidings gateway")
 	return cmd
 }
 
 func newSocketFloor() *cobra.Command {
 	return &cobra.Command{
-		Use: "floor-sockets", Short: "Run a WebSocket server that writes what it is told to, to be measured by bench", Hidden: true, Args: noArgs,
+		Use: "floor-sockets", Short: "Run a minimal WebSocket server, for bench", Hidden: true, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -77,8 +77,8 @@ func newAttackers() *cobra.Command {
 			return bench.ServeAttackers(ctx, listener, target, n)
 		},
 	}
-	cmd.Flags().StringVar(&target, "at", "", "address on this machine")
-	cmd.Flags().IntVar(&n, "connections", 1000, "so many")
-	durationVar(cmd.Flags(), &within, "within", 3*time.Minute, "after which they stop, if nobody has stopped them before")
+	cmd.Flags().StringVar(&target, "at", "", "address of the server, on the loopback interface")
+	cmd.Flags().IntVar(&n, "connections", 1000, "number of hostile connections")
+	durationVar(cmd.Flags(), &within, "within", 3*time.Minute, "time after which the command ends, unless it is stopped before")
 	return cmd
 }

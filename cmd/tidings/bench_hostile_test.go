@@ -13,19 +13,19 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// A thousand hostile connections beside a hundred users: each message of theirs arrives once and in order, users who come meanwhile get
-// in, and what the gateway held for the attackers it gives back.
+// TestSiege runs a thousand hostile connections beside a hundred users. Each message to these users must arrive once and in order,
+// other users must be able to connect during the attack, and the gateway must release the attackers' memory afterwards.
 func TestSiege(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("takes half a minute: TIDINGS_LONG=1")
 	}
 	cmd := exec.Command("tidings", "bench", "--local", "--only", "hostile", "--scale", "0.1", "--json")
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output() // exit code 1 where a message was lost, came twice or out of order
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output() // exit code 1 if a message was lost, repeated or out of order
 	if err != nil {
-		t.Fatalf("%v\n%s%s", err, out, said.String())
+		t.Fatalf("%v\n%s%s", err, out, stderr.String())
 	}
 	var report bench.Report
 	if err := json.Unmarshal(out, &report); err != nil {
@@ -37,14 +37,14 @@ func TestSiege(t *testing.T) {
 		t.Logf("%s: %.4g %s, %.4g", f.Name, f.Value, f.Unit, f.Floor)
 	}
 	bounds := map[string][2]float64{
-		"hostile connections that were tried":          {1000, 1e6},
-		"hostile connections held at once, at most":    {100, 1000},
-		"a known user who comes meanwhile, until live": {0, 10_000},
-		"until these are back":                         {0, 30},
+		"hostile connections attempted":             {1000, 1e6},
+		"hostile connections open at once, maximum": {100, 1000},
+		"connect of a known user during the attack": {0, 10_000},
+		"time until these have recovered":           {0, 30},
 	}
-	unknown := newGateway().Flags().Lookup("admin-listen") == nil // then a gateway says nothing of what it holds
+	unknown := newGateway().Flags().Lookup("admin-listen") == nil // then the gateway does not report its memory
 	if unknown {
-		delete(bounds, "until these are back")
+		delete(bounds, "time until these have recovered")
 	}
 	for name, bound := range bounds {
 		if value, known := figures[name]; !known || value < bound[0] || value > bound[1] {

@@ -19,12 +19,12 @@ import (
 	"github.com/tidings-io/tidings/delivery/bench"
 )
 
-// children start what is measured: this program again, in processes of their own, with their data in a temporary directory.
+// children starts the servers to measure: this program in separate processes, with their data in a temporary directory.
 type children struct {
 	self string
 	dir  string
 	sync syncFlag
-	n    int // so many were started
+	n    int // number of processes started so far
 }
 
 func newChildren(sync syncFlag) (*children, error) {
@@ -38,7 +38,7 @@ func newChildren(sync syncFlag) (*children, error) {
 
 func (c *children) remove() { _ = os.RemoveAll(c.dir) }
 
-// gateway starts a gateway with NATS embedded.
+// gateway starts a gateway with embedded NATS.
 func (c *children) gateway(ctx context.Context, needs bench.Needs) (*bench.Server, error) {
 	args := append([]string{"gateway", "--nats-port", "-1", "--sync", c.sync.String()}, noLimitsPerAddress()...)
 	if needs.Tail > 0 {
@@ -58,7 +58,7 @@ func (c *children) gateway(ctx context.Context, needs bench.Needs) (*bench.Serve
 	return server, nil
 }
 
-// listening are the flags of a gateway by which start finds out where it is.
+// listening returns the flags of a gateway that start needs to find its addresses in the log.
 func listening() []string {
 	return []string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"}
 }
@@ -78,8 +78,8 @@ func (c *children) socketFloor(ctx context.Context) (*bench.Server, error) {
 	return server, err
 }
 
-// withData starts one with a store of its own. It stays to the end of all: ext4 without a journal makes files ten times as slowly for
-// minutes after many were deleted, and the next scenario makes some for each new user.
+// withData starts a process with a new store. The store is only removed at the very end: after many files were deleted, ext4
+// without a journal creates files ten times slower for minutes, and the next scenario creates some for each new user.
 func (c *children) withData(ctx context.Context, args []string) (*bench.Server, servingAt, error) {
 	data, err := os.MkdirTemp(c.dir, "data-")
 	if err != nil {
@@ -88,8 +88,8 @@ func (c *children) withData(ctx context.Context, args []string) (*bench.Server, 
 	return c.start(ctx, append(args, "--data", data))
 }
 
-// start starts a process and waits until it says in its log that it serves, and where. Its log is a file, so that nobody here has
-// to read it meanwhile.
+// start starts a process and waits until its log has its addresses. The log is a file, so that this process need not read it
+// while it measures.
 func (c *children) start(ctx context.Context, args []string) (*bench.Server, servingAt, error) {
 	const within = 2 * time.Minute
 	c.n++
@@ -101,17 +101,17 @@ func (c *children) start(ctx context.Context, args []string) (*bench.Server, ser
 	defer log.Close()
 	cmd := exec.Command(c.self, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// What the environment says is meant for this process.
+	// TIDINGS_ variables are meant for this process only.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TIDINGS_") })
 	if err := cmd.Start(); err != nil {
 		return nil, servingAt{}, err
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // ProcessState says it all
+		_ = cmd.Wait() // the result is in ProcessState
 		close(ended)
 	}()
-	kill := func() { // its data is thrown away: nothing in it is worth an orderly end
+	kill := func() { // no orderly stop, because its data is removed
 		_ = cmd.Process.Kill()
 		<-ended
 	}
@@ -137,9 +137,9 @@ func (c *children) start(ctx context.Context, args []string) (*bench.Server, ser
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-ended:
-			err = fmt.Errorf("it ended with %s", cmd.ProcessState)
+			err = fmt.Errorf("the process ended: %s", cmd.ProcessState)
 		case <-late.C:
-			err = fmt.Errorf("it does not serve within %s", within)
+			err = fmt.Errorf("it did not become ready within %s", within)
 		}
 		kill()
 		text, _ := os.ReadFile(name)
@@ -147,10 +147,11 @@ func (c *children) start(ctx context.Context, args []string) (*bench.Server, ser
 	}
 }
 
-// servingAt is what lines of a log in JSON say.
+// servingAt has the fields of JSON log lines that contain the addresses of a server.
 type servingAt struct{ Message, Listen, NATS, Admin string }
 
-// serving finds the line of a log that says so; where the admin listener is, one before it says.
+// serving reads the addresses from a log. ok is false until it has the line "serving". The address of the admin listener is in an
+// earlier line.
 func serving(name string) (at servingAt, ok bool) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -164,10 +165,10 @@ func serving(name string) (at servingAt, ok bool) {
 	return at, false
 }
 
-// deployed is the deployment that the flags name.
+// deployed returns the deployment that the flags name.
 func (o *benchOptions) deployed(_ context.Context, needs bench.Needs) (*bench.Server, error) {
 	if needs.Attacked {
-		return nil, fmt.Errorf("%w: it attacks a gateway of its own only, which --local starts", bench.ErrCannot)
+		return nil, fmt.Errorf("%w: it only attacks a gateway that --local starts", bench.ErrCannot)
 	}
 	if needs.Tail > 0 {
 		return nil, fmt.Errorf("%w: it needs a gateway with a small --tail, which --local starts", bench.ErrCannot)

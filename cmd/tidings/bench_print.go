@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/bench"
 )
 
-// machine is where figures come from.
+// machine describes where the figures were measured.
 type machine struct {
 	Cores    int    `json:"cores"`
 	OS       string `json:"os"`
@@ -23,7 +23,7 @@ type machine struct {
 	Go       string `json:"go"`
 	Version  string `json:"version"` // of Tidings
 	Sync     string `json:"sync,omitempty"`
-	Measured string `json:"url,omitempty"` // the deployment; empty: one of our own
+	Measured string `json:"url,omitempty"` // URL of the deployment; empty: --local
 }
 
 func printBenchJSON(w io.Writer, m machine, r bench.Report) error {
@@ -63,7 +63,7 @@ func printBenchTable(w io.Writer, m machine, r bench.Report) error {
 	for line := range strings.Lines(table.String()) {
 		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}
-	_, err := fmt.Fprintf(w, "\nOf all messages %s.\n", r.Faults)
+	_, err := fmt.Fprintf(w, "\nMessages: %s.\n", r.Faults)
 	for _, note := range r.Notes {
 		fmt.Fprintln(w, "Note:", note)
 	}
@@ -74,7 +74,7 @@ func target(f bench.Figure) string {
 	if f.Target == nil {
 		return ""
 	}
-	text := map[bool]string{true: "≥ ", false: "≤ "}[f.Target.Least]
+	text := map[bool]string{true: "≥ ", false: "≤ "}[f.Target.Min]
 	if f.Target.OfFloor {
 		text += fmt.Sprintf("%g × floor", f.Target.Limit)
 	} else {
@@ -86,7 +86,7 @@ func target(f bench.Figure) string {
 	return text
 }
 
-// significant is a number with three digits or so that say something, and commas between thousands.
+// significant formats a number with three or four significant digits and with commas between thousands.
 func significant(v float64) string {
 	switch {
 	case v < 1:
@@ -101,7 +101,7 @@ func significant(v float64) string {
 	return text
 }
 
-// benchProgress tells what is going on: a bar on a terminal, a line for each step elsewhere.
+// benchProgress prints the progress: a bar on a terminal, otherwise one line per step.
 type benchProgress struct {
 	w        io.Writer
 	terminal bool
@@ -123,7 +123,7 @@ func (p *benchProgress) show(at bench.Progress) {
 	fmt.Fprintf(p.w, "\r\x1b[K%s %d/%d %s: %s", bar, at.Done, at.Total, at.Scenario, at.Step)
 }
 
-// end leaves the terminal as it was.
+// end removes the bar from the terminal.
 func (p *benchProgress) end() {
 	if p.terminal {
 		fmt.Fprint(p.w, "\r\x1b[K")

@@ -24,7 +24,7 @@ func TestTableOfABench(t *testing.T) {
 	report := bench.Report{Scale: 1, Runs: 2, Took: 7, Notes: []string{"cold: not measured"}, Figures: []bench.Figure{
 		{Scenario: "live", Name: "CPU", Unit: "s", Value: 3, Floor: 2, Ratio: 1.5, Target: &bench.Target{Limit: 1.2, OfFloor: true}, Met: &missed},
 		{Scenario: "live", Name: "delivered", Unit: "/s", Value: 50_000},
-		{Scenario: "storm", Name: "back", Unit: "/s", Value: 8000, Target: &bench.Target{Limit: 7500, Least: true}, Met: &met},
+		{Scenario: "storm", Name: "back", Unit: "/s", Value: 8000, Target: &bench.Target{Limit: 7500, Min: true}, Met: &met},
 	}}
 	var out bytes.Buffer
 	if err := printBenchTable(&out, machine{Cores: 2, OS: "linux", Arch: "amd64", Go: "go1.26", Version: "v1.0.0", Sync: "1s"}, report); err != nil {
@@ -38,7 +38,7 @@ live      CPU        3 s        2      1.50   ≤ 1.2 × floor, missed
           delivered  50,000 /s
 storm     back       8,000 /s                 ≥ 7,500 /s
 
-Of all messages 0 lost, 0 repeated, 0 out of order, 0 told of a gap.
+Messages: 0 lost, 0 repeated, 0 out of order, 0 gaps.
 Note: cold: not measured
 `, "\n")
 	if got := out.String(); got != want {

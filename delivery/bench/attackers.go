@@ -16,40 +16,40 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// crowdPath is where ServeAttackers tells how it goes.
+// crowdPath is the path at which ServeAttackers reports its counts.
 const crowdPath = "/crowd"
 
-// Attackers come at a fixed rate, on a server that refuses them and on one that holds them alike.
+// Attackers connect at a fixed rate, no matter whether the server refuses their connections or keeps them open.
 const (
-	attackersPerSecond = 2000             // who come for the first time
-	againAfter         = 12 * time.Second // each comes again, whether or not its connection has ended before: a gateway gives them 10
+	attackersPerSecond = 2000             // first connections per second
+	reconnectAfter     = 12 * time.Second // each reconnects after this time; a gateway closes a connection without auth after 10 s
 	attackersDial      = 5 * time.Second
 	attackersWrite     = 5 * time.Second
-	attackersHosts     = 250 // addresses that they come from: 127.0.1.1 and so on
+	attackersHosts     = 250 // number of source addresses, from 127.0.1.1 on
 )
 
-// crowd is many attackers.
+// crowd counts what all attackers do.
 type crowd struct {
 	target string
 	dialed, connected, upgraded,
-	refused, held, most atomic.Int64
+	refused, held, maxHeld atomic.Int64
 }
 
-// crowded is what ServeAttackers tells of them.
-type crowded struct {
+// crowdCounts is the report of ServeAttackers.
+type crowdCounts struct {
 	Dialed    int64 `json:"dialed"`
 	Connected int64 `json:"connected"`
-	Upgraded  int64 `json:"upgraded"` // of these
-	Refused   int64 `json:"refused"`  // of these, by HTTP
+	Upgraded  int64 `json:"upgraded"` // connections that were upgraded to WebSocket
+	Refused   int64 `json:"refused"`  // connections that were refused with an HTTP response
 	Held      int64 `json:"held"`     // connections that are open
-	Most      int64 `json:"most"`     // that were at once
+	MaxHeld   int64 `json:"max_held"` // maximum number of connections open at once
 }
 
-// ServeAttackers makes so many connections to a server on this machine and does harm with them, until ctx is done. None has a token:
-// they are silent, slow, flood, or send what is malformed.
+// ServeAttackers makes n hostile connections to a server on this machine until ctx is done. None of them has a token. They
+// are silent or slow, flood the server, or send malformed data.
 func ServeAttackers(ctx context.Context, listener net.Listener, target string, n int) error {
 	if address, err := net.ResolveTCPAddr("tcp", target); err != nil || !address.IP.IsLoopback() {
-		return errors.Join(err, fmt.Errorf("attack %s: only what listens on loopback is attacked", target))
+		return errors.Join(err, fmt.Errorf("attack %s: only servers on the loopback interface may be attacked", target))
 	}
 	c := &crowd{target: target}
 	mux := http.NewServeMux()
@@ -61,9 +61,9 @@ func ServeAttackers(ctx context.Context, listener net.Listener, target string, n
 	for i := range n {
 		all.Go(func() {
 			for wait := time.Second * time.Duration(i) / attackersPerSecond; pause(ctx, wait) == nil; {
-				came := time.Now()
+				began := time.Now()
 				c.attack(ctx, i)
-				wait = againAfter - time.Since(came)
+				wait = reconnectAfter - time.Since(began)
 			}
 		})
 	}
@@ -74,15 +74,15 @@ func ServeAttackers(ctx context.Context, listener net.Listener, target string, n
 	return nil
 }
 
-func (c *crowd) report() crowded {
-	return crowded{
-		c.dialed.Load(), c.connected.Load(), c.upgraded.Load(), c.refused.Load(), c.held.Load(), c.most.Load(),
+func (c *crowd) report() crowdCounts {
+	return crowdCounts{
+		c.dialed.Load(), c.connected.Load(), c.upgraded.Load(), c.refused.Load(), c.held.Load(), c.maxHeld.Load(),
 	}
 }
 
-// attack makes one connection, and says on it what its kind says, until the server ends it or it is time to come again.
+// attack makes one connection and sends the data of its kind, until the server closes it or it is time to reconnect.
 func (c *crowd) attack(ctx context.Context, i int) {
-	ctx, cancel := context.WithTimeout(ctx, againAfter)
+	ctx, cancel := context.WithTimeout(ctx, reconnectAfter)
 	defer cancel()
 	kind := attacks[i%len(attacks)]
 	dialer := net.Dialer{Timeout: attackersDial, KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%attackersHosts))}}
@@ -95,14 +95,14 @@ func (c *crowd) attack(ctx context.Context, i int) {
 	c.connected.Add(1)
 	defer c.held.Add(-1)
 	for held := c.held.Add(1); ; {
-		if most := c.most.Load(); held <= most || c.most.CompareAndSwap(most, held) {
+		if before := c.maxHeld.Load(); held <= before || c.maxHeld.CompareAndSwap(before, held) {
 			break
 		}
 	}
 	answered, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		c.hear(conn, answered)
+		c.read(conn, answered)
 	}()
 	defer func() {
 		_ = conn.Close()
@@ -111,13 +111,13 @@ func (c *crowd) attack(ctx context.Context, i int) {
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for step := 0; ; step++ {
-		said := kind.says(step)
-		if said == nil {
+		data := kind.send(step)
+		if data == nil {
 			<-ended
 			return
 		}
 		_ = conn.SetWriteDeadline(time.Now().Add(attackersWrite))
-		if _, err := conn.Write(said); err != nil {
+		if _, err := conn.Write(data); err != nil {
 			return
 		}
 		if step == 0 && kind.upgrades {
@@ -136,8 +136,8 @@ func (c *crowd) attack(ctx context.Context, i int) {
 	}
 }
 
-// hear reads until the server ends the connection.
-func (c *crowd) hear(conn net.Conn, answered chan<- struct{}) {
+// read reads until the connection ends. It closes answered after the first bytes of the HTTP response.
+func (c *crowd) read(conn net.Conn, answered chan<- struct{}) {
 	first := make([]byte, len("HTTP/1.1 101"))
 	if _, err := io.ReadFull(conn, first); err != nil {
 		return
@@ -151,32 +151,32 @@ func (c *crowd) hear(conn net.Conn, answered chan<- struct{}) {
 	_, _ = io.Copy(io.Discard, conn)
 }
 
-// attacks are the kinds of attackers, of which there are as many each.
+// attacks are the kinds of attackers. There is an equal number of each.
 var attacks = []struct {
-	upgrades bool
-	every    time.Duration             // between what it says
-	says     func(step int) (p []byte) // nil: nothing more
+	upgrades bool                      // it sends a complete upgrade request first and waits for the response
+	every    time.Duration             // interval between steps
+	send     func(step int) (p []byte) // the data of a step; nil: no more data
 }{
-	// Silent: before the request, within it, behind it, and within a frame that was announced.
-	{says: in()},
-	{says: in(upgradeRequest[:40])},
-	{upgrades: true, says: in(upgradeRequest)},
-	{upgrades: true, says: in(upgradeRequest, "\x81\xfe\x40\x00mask{")},
-	// Slow: one byte a second, of the request and of a frame.
-	{every: time.Second, says: slowly("", upgradeRequest)},
-	{every: time.Second, says: slowly("", upgradeRequest)},
-	{upgrades: true, every: time.Second, says: slowly(upgradeRequest, "\x81\xfe\x40\x00mask"+strings.Repeat(" ", 100))},
-	{upgrades: true, every: time.Second, says: slowly(upgradeRequest, "\x01\x81mask "+strings.Repeat("\x00\x81mask ", 100))},
-	// Flooding: a message without end of empty fragments, with pings between them, and pings alone, 5 times a second.
-	{upgrades: true, every: flood, says: again(strings.Repeat("\x00\x80mask", 32)+"\x89\x80mask", upgradeRequest, "\x01\x80mask")},
-	{upgrades: true, every: flood, says: again(strings.Repeat("\x00\x80mask", 128), upgradeRequest, "\x01\x80mask")},
-	{upgrades: true, every: flood, says: again("\x89\x80mask\x89\x84mask----", upgradeRequest)},
-	{upgrades: true, every: flood, says: again("\x8a\x80mask\x8a\x84mask----", upgradeRequest)},
-	// Malformed: no mask, reserved bits and an opcode that there is not, a close code that there is not; and no HTTP.
-	{upgrades: true, says: in(upgradeRequest, "\x81\x05hello")},
-	{upgrades: true, says: in(upgradeRequest, "\xf3\x80mask")},
-	{upgrades: true, says: in(upgradeRequest, "\x88\x82\x00\x00\x00\x00\x03\xee")},
-	{says: in("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")},
+	// Silent: before the request, within it, after it, and within a frame.
+	{send: in()},
+	{send: in(upgradeRequest[:40])},
+	{upgrades: true, send: in(upgradeRequest)},
+	{upgrades: true, send: in(upgradeRequest, "\x81\xfe\x40\x00mask{")},
+	// Slow: one byte per second, of the request or of frames.
+	{every: time.Second, send: slowly("", upgradeRequest)},
+	{every: time.Second, send: slowly("", upgradeRequest)},
+	{upgrades: true, every: time.Second, send: slowly(upgradeRequest, "\x81\xfe\x40\x00mask"+strings.Repeat(" ", 100))},
+	{upgrades: true, every: time.Second, send: slowly(upgradeRequest, "\x01\x81mask "+strings.Repeat("\x00\x81mask ", 100))},
+	// Flooding, 5 times per second: an endless message of empty fragments, with and without pings in between; pings; pongs.
+	{upgrades: true, every: flood, send: endlessly(strings.Repeat("\x00\x80mask", 32)+"\x89\x80mask", upgradeRequest, "\x01\x80mask")},
+	{upgrades: true, every: flood, send: endlessly(strings.Repeat("\x00\x80mask", 128), upgradeRequest, "\x01\x80mask")},
+	{upgrades: true, every: flood, send: endlessly("\x89\x80mask\x89\x84mask----", upgradeRequest)},
+	{upgrades: true, every: flood, send: endlessly("\x8a\x80mask\x8a\x84mask----", upgradeRequest)},
+	// Malformed: a frame without a mask, reserved bits with an unknown opcode, an invalid close code; and data that is not HTTP.
+	{upgrades: true, send: in(upgradeRequest, "\x81\x05hello")},
+	{upgrades: true, send: in(upgradeRequest, "\xf3\x80mask")},
+	{upgrades: true, send: in(upgradeRequest, "\x88\x82\x00\x00\x00\x00\x03\xee")},
+	{send: in("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")},
 }
 
 const flood = time.Second / 5
@@ -184,7 +184,7 @@ const flood = time.Second / 5
 const upgradeRequest = "GET " + wire.Path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
-// in says these one after the other.
+// in sends the given steps one after the other.
 func in(steps ...string) func(int) []byte {
 	return func(step int) []byte {
 		if step < len(steps) {
@@ -194,7 +194,7 @@ func in(steps ...string) func(int) []byte {
 	}
 }
 
-// slowly says the first, if there is one, and then the other byte by byte.
+// slowly sends first, unless it is empty, and then rest byte by byte.
 func slowly(first, rest string) func(int) []byte {
 	steps := strings.Split(rest, "")
 	if first != "" {
@@ -203,8 +203,8 @@ func slowly(first, rest string) func(int) []byte {
 	return in(steps...)
 }
 
-// again says these, and then the one for ever.
-func again(one string, first ...string) func(int) []byte {
+// endlessly sends the steps of first, and then one without end.
+func endlessly(one string, first ...string) func(int) []byte {
 	begin := in(first...)
 	return func(step int) []byte {
 		if p := begin(step); p != nil {

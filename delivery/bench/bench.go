@@ -1,9 +1,9 @@
-// Package bench measures a running Tidings from outside: how fast, with how much of the machine, and whether anything was lost on
-// the way.
+// Package bench measures a running Tidings from outside: its speed, its use of CPU and memory, and whether messages are
+// lost.
 //
-// A scenario connects a fleet of light clients over WebSocket, publishes over NATS, and reads the server's CPU and memory from the
-// operating system. Beside it stand floors, measured in the same run: the least that the parts which Tidings is made of can do,
-// in processes of their own. What starts servers and floors is the caller's.
+// A scenario connects a fleet of lightweight clients over WebSocket, publishes over NATS, and reads the server's CPU and
+// memory use from the operating system. Floors are measured in the same run for comparison: the minimum cost of the parts
+// that Tidings is built on, in separate processes. The caller provides the functions that start servers and floors.
 package bench
 
 import (
@@ -19,48 +19,48 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Config says what to measure. Zero fields mean the default where one is given.
+// Config sets what to measure. Start, StreamFloor and SocketFloor are required.
 type Config struct {
-	Start       func(context.Context, Needs) (*Server, error) // a Tidings; ErrCannot skips the scenario
-	StreamFloor func(context.Context) (*Server, error)        // a NATS server beside a ServeStream
-	SocketFloor func(context.Context) (*Server, error)        // a ServeSockets
-	// Attackers starts a ServeAttackers of so many connections to the server at this URL.
+	Start       func(context.Context, Needs) (*Server, error) // starts a Tidings; after ErrCannot the scenario is skipped
+	StreamFloor func(context.Context) (*Server, error)        // starts a process with a NATS server and ServeStream
+	SocketFloor func(context.Context) (*Server, error)        // starts a process with ServeSockets
+	// Attackers starts ServeAttackers with n connections to the server at the URL. nil: the scenario "hostile" is skipped.
 	Attackers func(ctx context.Context, url string, n int) (*Server, error)
 
-	Stream      string        // name of the stream: "NOTIFICATIONS"
-	Respond     bool          // answer authentication requests: a token is its user's name
-	AuthSubject string        // to answer on: auth.DefaultSubject
-	Topic       string        // that every user's token grants: "all"
-	Only        []string      // names of scenarios: all that need not be named
-	Scale       float64       // of users and messages: 1
-	Runs        int           // of which figures are medians: 1
-	Idle        time.Duration // before memory is looked at: 5 s
+	Stream      string        // name of the stream; default "NOTIFICATIONS"
+	Respond     bool          // answer authentication requests, with the token as the user's name
+	AuthSubject string        // subject of authentication requests; default auth.DefaultSubject
+	Topic       string        // topic that every user's token grants; default "all"
+	Only        []string      // names of scenarios; default: all that are not marked OnlyIfNamed
+	Scale       float64       // factor for the numbers of users and messages; default 1
+	Runs        int           // number of runs; figures are medians of them; default 1
+	Idle        time.Duration // how long connections are idle before memory is measured; default 5 s
 
-	Progress func(Progress) // is told of each step
+	Progress func(Progress) // called for each step; may be nil
 }
 
-// Needs are what a scenario asks of a server that is its own. Zero fields mean the server's default.
+// Needs are the requirements of a scenario for its server. Zero fields mean the server's default.
 type Needs struct {
-	Tail           int64 // MiB
+	Tail           int64 // size of the tail in MiB
 	MaxMsgsPerUser int64
-	Attacked       bool
+	Attacked       bool // the scenario attacks the server
 }
 
-// Server is one that runs.
+// Server is a running server.
 type Server struct {
-	URL     string // such as ws://127.0.0.1:8080
-	Connect func() (*nats.Conn, error)
-	Admin   string                                 // URL of its metrics and profiles, of a Tidings; empty: not known
-	PIDs    []int                                  // of its processes, where they are on this machine
-	Shared  bool                                   // others use it too: what is left in it goes at the end
-	Beside  func(context.Context) (*Server, error) // starts another gateway at the same NATS; nil: cannot be
+	URL     string                                 // such as ws://127.0.0.1:8080
+	Connect func() (*nats.Conn, error)             // connects to its NATS server
+	Admin   string                                 // URL of the metrics and profiles of a Tidings; empty: unknown
+	PIDs    []int                                  // its processes, if they run on this machine
+	Shared  bool                                   // others use it too, so users and messages are removed at the end
+	Beside  func(context.Context) (*Server, error) // starts another gateway with the same NATS server; nil: not possible
 	Stop    func()
 }
 
-// ErrCannot is wrapped where a server cannot be what a scenario needs. The scenario is skipped.
+// ErrCannot is wrapped by the error of Config.Start if no server can meet the needs of a scenario, which is then skipped.
 var ErrCannot = errors.New("not measured")
 
-// Progress is where a run is.
+// Progress describes the current step of a run.
 type Progress struct {
 	Done, Total int // scenarios
 	Scenario    string
@@ -68,9 +68,9 @@ type Progress struct {
 }
 
 const (
-	atMost    = 10 * time.Minute       // for a scenario
-	forgetFor = 2 * time.Minute        // to remove what is left
-	quiet     = 300 * time.Millisecond // before something is measured, at a tenth of the scale and above
+	scenarioTimeout = 10 * time.Minute
+	forgetTimeout   = 2 * time.Minute        // for removing users and messages at the end
+	quiet           = 300 * time.Millisecond // pause before each measurement, at a scale of 0.1 and above
 )
 
 // bench is one call of Run.
@@ -80,7 +80,8 @@ type bench struct {
 	progress Progress
 }
 
-// Run measures. An error says why it could not; faults that it found are in the report.
+// Run runs the scenarios and returns their figures. It returns an error if it could not measure. Lost, repeated and
+// reordered messages are no error of Run; they are counted in the report.
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	cfg.Topic = cmp.Or(cfg.Topic, "all")
 	cfg.Scale = cmp.Or(cfg.Scale, 1)
@@ -95,11 +96,11 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		return report, err
 	}
 	chosen := slices.DeleteFunc(Scenarios(), func(s Scenario) bool {
-		return !slices.Contains(cfg.Only, s.Name) && (len(cfg.Only) > 0 || s.Asked)
+		return !slices.Contains(cfg.Only, s.Name) && (len(cfg.Only) > 0 || s.OnlyIfNamed)
 	})
 	b := &bench{cfg: cfg, report: &report, progress: Progress{Total: cfg.Runs * len(chosen)}}
 	for _, s := range chosen {
-		if err := enoughFiles(b.scaled(s.Connections)); err != nil {
+		if err := checkFileLimit(b.scaled(s.Connections)); err != nil {
 			return report, err
 		}
 	}
@@ -116,12 +117,12 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	b.progress.Scenario = ""
 	b.step("done")
-	report.settle(time.Since(began))
+	report.finish(time.Since(began))
 	return report, nil
 }
 
 func (b *bench) measure(ctx context.Context, s Scenario) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, atMost, fmt.Errorf("not done within %s (try a smaller --scale)", atMost))
+	ctx, cancel := context.WithTimeoutCause(ctx, scenarioTimeout, fmt.Errorf("not done within %s (try a smaller --scale)", scenarioTimeout))
 	defer cancel()
 	err := s.run(ctx, b)
 	if err != nil && ctx.Err() != nil {
@@ -130,7 +131,7 @@ func (b *bench) measure(ctx context.Context, s Scenario) error {
 	return err
 }
 
-// CheckOnly says which of the names is no scenario's.
+// CheckOnly returns an error if one of the names is not a scenario.
 func CheckOnly(names []string) error {
 	var all []string
 	for _, s := range Scenarios() {
@@ -138,16 +139,16 @@ func CheckOnly(names []string) error {
 	}
 	for _, name := range names {
 		if !slices.Contains(all, name) {
-			return fmt.Errorf("there is no scenario %q, but %s", name, strings.Join(all, ", "))
+			return fmt.Errorf("unknown scenario %q (there are %s)", name, strings.Join(all, ", "))
 		}
 	}
 	return nil
 }
 
-// scaled is n as the scale wants it.
+// scaled returns n multiplied by the scale, but at least 1.
 func (b *bench) scaled(n int) int { return max(1, int(math.Round(float64(n)*b.cfg.Scale))) }
 
-// comma writes n with commas between thousands.
+// comma returns n with commas between thousands.
 func comma(n int) string {
 	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -161,7 +162,7 @@ func (b *bench) step(format string, args ...any) {
 	b.cfg.Progress(b.progress)
 }
 
-// note adds a sentence about a scenario to the report, once.
+// note adds a note about the current scenario to the report, unless it is there already.
 func (b *bench) note(format string, args ...any) {
 	b.remark(b.progress.Scenario + ": " + fmt.Sprintf(format, args...))
 }
@@ -172,7 +173,7 @@ func (b *bench) remark(text string) {
 	}
 }
 
-// calm waits until what came before has settled.
+// calm pauses before a measurement, so that earlier work does not disturb it.
 func (b *bench) calm(ctx context.Context) error {
 	return pause(ctx, time.Duration(float64(quiet)*min(1, 10*b.cfg.Scale)))
 }

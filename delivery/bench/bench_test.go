@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-func TestAMessageIsReadAsItWasStamped(t *testing.T) {
+func TestReadMessageReturnsStampedValues(t *testing.T) {
 	id, at := newID(), time.Unix(0, time.Now().UnixNano())
 	m := newMessage(id)
 	if len(m) != size {
@@ -24,28 +24,28 @@ func TestAMessageIsReadAsItWasStamped(t *testing.T) {
 		}
 	}
 	if _, _, ours := readMessage(m, newID()); ours {
-		t.Error("another site's counts")
+		t.Error("a message of another site counts")
 	}
 	if _, _, ours := readMessage([]byte("hello"), ""); ours {
-		t.Error("what somebody else published counts")
+		t.Error("a message of another publisher counts")
 	}
 }
 
-// TestWhatIsWrongIsCounted gives clients frames as no gateway should.
-func TestWhatIsWrongIsCounted(t *testing.T) {
+// TestFaultsAreCounted passes lost, repeated and reordered messages to a client.
+func TestFaultsAreCounted(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		n    []int // of the messages that come, of four
+		n    []int // numbers of the received messages, of four
 		seq  []uint64
 		want Faults
 	}{
-		{"all is well", []int{1, 2, 3, 4}, []uint64{5, 6, 9, 12}, Faults{}},
-		{"none comes", nil, nil, Faults{Lost: 4}},
+		{"no fault", []int{1, 2, 3, 4}, []uint64{5, 6, 9, 12}, Faults{}},
+		{"all are lost", nil, nil, Faults{Lost: 4}},
 		{"the last is lost", []int{1, 2, 3}, []uint64{5, 6, 9}, Faults{Lost: 1}},
-		{"one is lost between", []int{1, 3, 4}, []uint64{5, 9, 12}, Faults{Lost: 1}},
-		{"one comes twice", []int{1, 2, 2, 3, 4}, []uint64{5, 6, 6, 9, 12}, Faults{Repeated: 1, OutOfOrder: 1}},
-		{"two change places", []int{1, 3, 2, 4}, []uint64{5, 9, 6, 12}, Faults{OutOfOrder: 1}},
-		{"numbers do not grow", []int{1, 2, 3, 4}, []uint64{5, 6, 6, 12}, Faults{OutOfOrder: 1}},
+		{"one in between is lost", []int{1, 3, 4}, []uint64{5, 9, 12}, Faults{Lost: 1}},
+		{"one is repeated", []int{1, 2, 2, 3, 4}, []uint64{5, 6, 6, 9, 12}, Faults{Repeated: 1, OutOfOrder: 1}},
+		{"two are swapped", []int{1, 3, 2, 4}, []uint64{5, 9, 6, 12}, Faults{OutOfOrder: 1}},
+		{"a seq does not increase", []int{1, 2, 3, 4}, []uint64{5, 6, 6, 12}, Faults{OutOfOrder: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := &bench{report: &Report{}}
@@ -90,7 +90,7 @@ func TestPercentiles(t *testing.T) {
 	}
 }
 
-func TestFiguresAreMediansAndTargetsAreOfTheWholeScale(t *testing.T) {
+func TestFiguresAreMediansAndTargetsNeedFullScale(t *testing.T) {
 	for _, test := range []struct {
 		scale      float64
 		floor      float64
@@ -98,21 +98,21 @@ func TestFiguresAreMediansAndTargetsAreOfTheWholeScale(t *testing.T) {
 		value      float64
 		ratio, met string
 	}{
-		{1, 2, mostOfFloor(1.2), 2.5, "1.25", "false"},
-		{1, 2, mostOfFloor(1.3), 2.5, "1.25", "true"},
-		{1, 0, mostOfFloor(1.3), 2.5, "0", "<nil>"}, // there is no floor here
-		{1, 0, least(2.5), 2.5, "0", "true"},
-		{1, 0, most(2), 2.5, "0", "false"},
+		{1, 2, maxOfFloor(1.2), 2.5, "1.25", "false"},
+		{1, 2, maxOfFloor(1.3), 2.5, "1.25", "true"},
+		{1, 0, maxOfFloor(1.3), 2.5, "0", "<nil>"}, // no floor
+		{1, 0, minTarget(2.5), 2.5, "0", "true"},
+		{1, 0, maxTarget(2), 2.5, "0", "false"},
 		{1, 0, nil, 2.5, "0", "<nil>"},
-		{0.1, 0, most(2), 2.5, "0", "<nil>"},
+		{0.1, 0, maxTarget(2), 2.5, "0", "<nil>"},
 	} {
 		r := &Report{Scale: test.scale, Runs: 4}
 		b := &bench{report: r}
 		for _, value := range []float64{100, 3, 2, 0.5} {
 			b.add(Figure{Name: "x", Value: value, Floor: test.floor, Target: test.target})
 		}
-		b.add(Figure{Name: "unknown here", Value: math.NaN()})
-		r.settle(time.Second)
+		b.add(Figure{Name: "not available", Value: math.NaN()})
+		r.finish(time.Second)
 		if len(r.Figures) != 1 || len(r.Notes) != 1 {
 			t.Fatalf("figures %+v, notes %q", r.Figures, r.Notes)
 		}
@@ -134,15 +134,15 @@ func TestProcesses(t *testing.T) {
 	spent, began := spending(self), time.Now()
 	for spent() == 0 && time.Since(began) < 10*time.Second {
 	}
-	if got, most := spent(), 0.1+time.Since(began).Seconds()*float64(runtime.NumCPU()); got <= 0 || got > most {
-		t.Errorf("busy for %s it used %g s", time.Since(began), got)
+	if got, limit := spent(), 0.1+time.Since(began).Seconds()*float64(runtime.NumCPU()); got <= 0 || got > limit {
+		t.Errorf("%g s of CPU in %s", got, time.Since(began))
 	}
 	if kib := residentKiB(self); kib < 1<<10 || kib > 1<<22 {
 		t.Errorf("%g KiB resident", kib)
 	}
 	for _, none := range [][]int{nil, {-1}} {
 		if !math.IsNaN(cpuSeconds(none)) || !math.IsNaN(residentKiB(none)) {
-			t.Errorf("of %v something is known", none)
+			t.Errorf("%v: want NaN", none)
 		}
 	}
 }

@@ -17,47 +17,47 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// client is one user's connection, as light as can be: one goroutine, frames told apart by how they begin.
+// client is one user's connection. It is lightweight: it has one goroutine and detects the type of a frame by its first bytes.
 type client struct {
 	fleet *fleet
 	user  string
 
-	// Owned by the goroutine of the connection, and between connections by the fleet.
+	// Used by the goroutine of the connection, and between connections by the fleet.
 	buf       []byte
 	epoch     string
 	live      bool
 	ackedAt   time.Time
 	unacked   int
 	got       sequence
-	disorder  int // messages whose seq did not grow
+	disorder  int // messages whose seq did not increase
 	gaps      int
 	latencies latencies
 
-	last   atomic.Uint64 // seq up to which it has everything
-	lastAt atomic.Int64  // when the last message came, in nanoseconds
+	last   atomic.Uint64 // position: seq up to which it has received everything
+	lastAt atomic.Int64  // when the last message arrived, as Unix time in nanoseconds
 
-	mu      sync.Mutex // orders writes, and the end
+	mu      sync.Mutex // serializes writes and the end of the connection
 	ws      *websocket.Conn
 	leaving bool
 }
 
-// acks say when clients acknowledge.
+// acks sets when clients acknowledge.
 type acks int
 
 const (
-	ackOnLeaving acks = iota // what they have then
-	ackAsOurs                // as often as package client does: every 50 ms, or 16 messages
+	ackOnLeaving   acks = iota // once, before they disconnect
+	ackLikeLibrary             // like package client: every 50 ms or 16 messages
 	ackNever
 )
 
 const (
 	ackEvery = 50 * time.Millisecond
 	ackBatch = 16
-	tries    = 20 // of one that is told to come again
+	maxTries = 20 // connection attempts
 )
 
-// come connects until the client is live. Where it is told to come again it does, as clients should.
-func (c *client) come(ctx context.Context) error {
+// connectUntilLive connects until the client is live. It retries after a failure, unless that is final.
+func (c *client) connectUntilLive(ctx context.Context) error {
 	for try := 1; ; try++ {
 		err := c.connect(ctx)
 		for err == nil && !c.live {
@@ -67,17 +67,17 @@ func (c *client) come(ctx context.Context) error {
 			return nil
 		}
 		c.hangUp()
-		if try == tries || ctx.Err() != nil || c.gone() || final(err) {
+		if try == maxTries || ctx.Err() != nil || c.isLeaving() || final(err) {
 			return fmt.Errorf("user %s: %w", c.user, err)
 		}
-		c.fleet.again.Add(1)
+		c.fleet.retries.Add(1)
 		if err := pause(ctx, rand.N(time.Duration(try)*100*time.Millisecond)); err != nil {
 			return err
 		}
 	}
 }
 
-// final says whether it is of no use to come again: nobody listens, or a client is told to stop.
+// final reports whether a retry is useless: the connection was refused, or the close code tells clients to stop.
 func final(err error) bool {
 	closed := (*websocket.CloseError)(nil)
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &closed) && !wire.CloseCode(closed.Code).Retry()
@@ -92,7 +92,7 @@ func (c *client) connect(ctx context.Context) error {
 	}
 	ws, response, err := c.fleet.dialer.DialContext(ctx, c.fleet.url, nil)
 	if errors.Is(err, websocket.ErrBadHandshake) {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // such as that the port speaks TLS
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // for example, that the port expects TLS
 		return fmt.Errorf("%w: HTTP %s: %s", err, response.Status, bytes.TrimSpace(text))
 	}
 	if err != nil {
@@ -101,21 +101,21 @@ func (c *client) connect(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ws, c.live = ws, false
-	if c.leaving { // meanwhile
+	if c.leaving { // leave was called in the meantime
 		return ws.Close()
 	}
 	return nil
 }
 
-// listen reads until the connection ends, which only leave may bring about.
+// listen reads until the connection ends. If leave did not cause that, it returns an error.
 func (c *client) listen() error {
 	for {
 		if err := c.read(); err != nil {
 			c.hangUp()
-			if c.gone() {
+			if c.isLeaving() {
 				return nil
 			}
-			return fmt.Errorf("user %s was cut off: %w", c.user, err)
+			return fmt.Errorf("user %s lost the connection: %w", c.user, err)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func (c *client) read() error {
 	}
 }
 
-// leave says goodbye, or where there was no admission yet just ends.
+// leave acknowledges, unless acks is ackNever, and starts to close the connection.
 func (c *client) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,14 +154,14 @@ func (c *client) leave() {
 	if last := c.last.Load(); last > 0 && c.fleet.acks != ackNever {
 		_ = c.ws.WriteMessage(websocket.TextMessage, wire.Append(nil, wire.Ack{Seq: last}))
 	}
-	goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-	if c.ws.WriteControl(websocket.CloseMessage, goodbye, soon) != nil {
+	closeMessage := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	if c.ws.WriteControl(websocket.CloseMessage, closeMessage, soon) != nil {
 		_ = c.ws.Close()
 	}
-	_ = c.ws.SetReadDeadline(soon) // for the answer, which its goroutine reads
+	_ = c.ws.SetReadDeadline(soon) // for the close frame of the server, which listen reads
 }
 
-// hangUp ends the connection at this side.
+// hangUp closes the connection without a close frame.
 func (c *client) hangUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,7 +171,7 @@ func (c *client) hangUp() {
 	}
 }
 
-func (c *client) gone() bool {
+func (c *client) isLeaving() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.leaving

@@ -14,31 +14,33 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// fleet is many users, each with one connection or none.
+// fleet is a set of users, each with at most one connection.
 type fleet struct {
 	url     string
 	id      string // of the site
 	clients []*client
 	dialer  websocket.Dialer
-	dialing chan struct{} // bounds handshakes: the kernel keeps so many connections for a listener and drops the next for a second
+	dialing chan struct{} // limits concurrent handshakes, see maxHandshakes
 
-	// Set between connects.
+	// Set only while no client is connected.
 	acks   acks
-	resume bool // clients say where they were, as ours do
-	timed  bool // latencies are kept
+	resume bool // clients send their position, like package client
+	timed  bool // latencies are recorded
 
-	received atomic.Int64 // messages of the site, each once
-	again    atomic.Int64 // connects that were told to come again
-	cutOff   chan error   // the first that lost its connection
+	received atomic.Int64 // messages of the site, without repeated ones
+	retries  atomic.Int64 // connection attempts after a failure
+	cutOff   chan error   // the first lost connection
 	running  sync.WaitGroup
 }
 
-const handshakes = 1000
+// maxHandshakes is the maximum number of concurrent handshakes. The kernel queues about that many connections for a listener.
+// If the queue is full, it drops packets, and the client tries again a second later.
+const maxHandshakes = 1000
 
 func newFleet(url, id string, users []string) *fleet {
 	f := &fleet{
-		url: url + wire.Path, id: id, dialing: make(chan struct{}, handshakes), cutOff: make(chan error, 1),
-		// Small buffers, and those for writing shared, and no keep-alives to set: 10,000 connections are to cost the driver little.
+		url: url + wire.Path, id: id, dialing: make(chan struct{}, maxHandshakes), cutOff: make(chan error, 1),
+		// Small buffers, shared write buffers and no keep-alives, so that 10,000 connections cost this process little.
 		dialer: websocket.Dialer{
 			NetDialContext:   (&net.Dialer{KeepAlive: -1}).DialContext,
 			HandshakeTimeout: time.Minute, ReadBufferSize: 1 << 10, WriteBufferSize: 512, WriteBufferPool: &sync.Pool{},
@@ -51,21 +53,21 @@ func newFleet(url, id string, users []string) *fleet {
 	return f
 }
 
-// connect has all come, so many on their way at a time, and returns how long it took until the last was live.
+// connect connects all clients, at most atOnce concurrently, and returns the time until the last one was live.
 func (f *fleet) connect(ctx context.Context, atOnce int) (time.Duration, error) {
 	began := time.Now()
-	way := make(chan struct{}, atOnce)
+	slots := make(chan struct{}, atOnce)
 	live := make(chan error, len(f.clients))
 	for _, c := range f.clients {
 		select {
-		case way <- struct{}{}:
+		case slots <- struct{}{}:
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
 		c.leaving = false
 		f.running.Go(func() {
-			err := c.come(ctx)
-			<-way
+			err := c.connectUntilLive(ctx)
+			<-slots
 			live <- err
 			if err == nil {
 				err = c.listen()
@@ -91,8 +93,8 @@ func (f *fleet) connect(ctx context.Context, atOnce int) (time.Duration, error) 
 	return time.Since(began), nil
 }
 
-// await waits until so many messages of each user have come, and returns when the last of them did. Where nothing comes any more
-// it does not wait for ever: what is missing is found by tally.
+// await waits until each user has received so many messages, and returns when the last of them arrived. If no message arrives
+// for a while, it returns without an error; tally then counts the missing ones.
 func (f *fleet) await(ctx context.Context, each int) (time.Time, error) {
 	want, had, since := int64(each*len(f.clients)), int64(-1), time.Now()
 	tick := time.NewTicker(time.Millisecond)
@@ -133,7 +135,7 @@ func (f *fleet) leave() {
 	f.running.Wait()
 }
 
-// all are the latencies of all clients. They must have left.
+// all returns the latencies of all clients. It must be called after leave.
 func (f *fleet) all() (all latencies) {
 	for _, c := range f.clients {
 		all = append(all, c.latencies...)
@@ -141,9 +143,10 @@ func (f *fleet) all() (all latencies) {
 	return all
 }
 
-// tally adds what was wrong to the report: each client should have had so many messages, and each once. They must have left.
+// tally adds faults to the report: each client should have received each of so many messages once. It must be called after
+// leave.
 func (b *bench) tally(f *fleet, each int) {
-	const told = 10
+	const maxDetails = 10
 	for _, c := range f.clients {
 		faults := Faults{Lost: c.got.lost(each), Repeated: c.got.repeated, OutOfOrder: max(c.got.late, c.disorder), Gaps: c.gaps}
 		if !faults.Any() {
@@ -154,11 +157,11 @@ func (b *bench) tally(f *fleet, each int) {
 		total.Repeated += faults.Repeated
 		total.OutOfOrder += faults.OutOfOrder
 		total.Gaps += faults.Gaps
-		if len(b.report.Details) < told {
-			b.report.Details = append(b.report.Details, fmt.Sprintf("%s: of %d messages to %s %s", b.progress.Scenario, each, c.user, faults))
+		if len(b.report.Details) < maxDetails {
+			b.report.Details = append(b.report.Details, fmt.Sprintf("%s: of %d messages to %s: %s", b.progress.Scenario, each, c.user, faults))
 		}
 	}
-	if n := f.again.Load(); n > 0 {
-		b.note("connections that were refused or cut off while they came, and came again: %d", n)
+	if n := f.retries.Load(); n > 0 {
+		b.note("connection attempts that were refused or interrupted and then retried: %d", n)
 	}
 }

@@ -16,25 +16,27 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// A ServeSockets is told at sendPath to write what it makes itself, and relays what is sent to it over a WebSocket at relayPath.
+// A request to sendPath makes ServeSockets write messages that it generates itself. A WebSocket connection to relayPath makes
+// it relay the messages sent to it.
 const (
 	sendPath  = "/send"
 	relayPath = "/relay"
 )
 
-// sockets is a bare WebSocket server: it greets clients as a gateway does, takes their tokens for names, and writes what it is told to.
+// sockets is a minimal WebSocket server. It does the handshake of a gateway, with the token as the client's name, and writes
+// messages on request.
 type sockets struct {
 	upgrader websocket.Upgrader
 
-	mu    sync.Mutex // held while it writes
+	mu    sync.Mutex // held during writes
 	conns []*websocket.Conn
-	named map[string]*websocket.Conn // the last of each name
+	named map[string]*websocket.Conn // the newest connection of each name
 	round int
 	seq   uint64
 }
 
-// ServeSockets is the other floor: msg frames of the size that a gateway's have, written to one connection after the other, from
-// nowhere or as a publisher sends them. It is the least that delivering costs. It serves until ctx is done.
+// ServeSockets is the floor for delivering: it writes msg frames of the same size as a gateway's to one connection after the
+// other, either generated ones or those that a publisher sends. It serves until ctx is done.
 func ServeSockets(ctx context.Context, listener net.Listener) error {
 	s := &sockets{
 		upgrader: websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, Subprotocols: []string{wire.Subprotocol}},
@@ -92,7 +94,8 @@ func (s *sockets) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// send writes so many rounds, each with a message for every connection: one of its own, or with fanout the same.
+// send writes the requested number of rounds. In each round, every connection gets one message. With fanout, all connections
+// get the same message, otherwise each gets a different one.
 func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
 	rounds, err := strconv.Atoi(r.FormValue("rounds"))
 	perSecond, err2 := strconv.ParseFloat(r.FormValue("per_second"), 64)
@@ -116,13 +119,13 @@ func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
 				stamp(message, s.round, now)
 				frame = wire.AppendMsg(frame[:0], wire.Payload{Seq: s.seq, Time: now, Data: message})
 			}
-			_ = ws.WriteMessage(websocket.TextMessage, frame) // one that is leaving; what others lack is counted
+			_ = ws.WriteMessage(websocket.TextMessage, frame) // Ignore the error of a connection that is closing. Lost messages are counted by the clients.
 			sent++
 		}
 	}
 }
 
-// relay writes each message that a publisher sends to the client whose name stands in its first line.
+// relay writes each message of a publisher to the client whose name is in the first line of the message.
 func (s *sockets) relay(w http.ResponseWriter, r *http.Request) {
 	publisher, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil {

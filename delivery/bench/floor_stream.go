@@ -13,18 +13,18 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// floorSubject is where a ServeStream is asked what it counted.
+// floorSubject is the subject on which ServeStream reports its counts.
 const floorSubject = "bench.counted"
 
-// counted is what it answers.
-type counted struct {
+// streamCounts is the reply of ServeStream.
+type streamCounts struct {
 	Messages int
 	Latency  quantiles
 }
 
-// ServeStream is one floor: it makes a stream as Tidings' is and reads it with one bare ordered consumer, which counts. Beside a
-// NATS server in the same process it is the least that storing and reading costs. It serves until ctx is done, and calls ready once
-// it counts.
+// ServeStream is the floor for storing and reading: it creates a stream with the settings of Tidings and counts the messages
+// that one ordered consumer reads. It should run in the process of the NATS server. It calls ready once it counts, and serves
+// until ctx is done.
 func ServeStream(ctx context.Context, nc *nats.Conn, ready func()) error {
 	if _, err := streams.Open(ctx, nc, streams.Config{}); err != nil {
 		return err
@@ -48,7 +48,7 @@ func ServeStream(ctx context.Context, nc *nats.Conn, ready func()) error {
 			all = append(all, now.Sub(at))
 			mu.Unlock()
 		}
-	}, jetstream.PullMaxBytes(8<<20)) // as a gateway's Tail
+	}, jetstream.PullMaxBytes(8<<20)) // like a gateway's tail
 	if err != nil {
 		return fmt.Errorf("ordered consumer: %w", err)
 	}
@@ -56,8 +56,8 @@ func ServeStream(ctx context.Context, nc *nats.Conn, ready func()) error {
 	answering, err := nc.Subscribe(floorSubject, func(msg *nats.Msg) {
 		mu.Lock()
 		defer mu.Unlock()
-		answer := counted{Messages: len(all)}
-		if len(msg.Data) > 0 { // else it is only a look at how far it is
+		answer := streamCounts{Messages: len(all)}
+		if len(msg.Data) > 0 { // an empty request asks only for the number of messages
 			answer.Latency = append(latencies{}, all...).quantiles()
 		}
 		data, _ := json.Marshal(answer)

@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// floors puts a load on both.
+// floors measures a load on both floors.
 func (b *bench) floors(ctx context.Context, l load) (stream, sockets outcome, err error) {
 	if stream, err = b.streamFloor(ctx, l); err != nil {
 		return stream, sockets, err
@@ -24,9 +24,9 @@ func (b *bench) floors(ctx context.Context, l load) (stream, sockets outcome, er
 	return stream, sockets, err
 }
 
-// streamFloor puts a load on a ServeStream.
+// streamFloor measures a load on ServeStream.
 func (b *bench) streamFloor(ctx context.Context, l load) (o outcome, err error) {
-	b.step("the stream's floor: %s", l)
+	b.step("stream floor: %s", l)
 	server, err := b.cfg.StreamFloor(ctx)
 	if err != nil {
 		return o, err
@@ -54,7 +54,7 @@ func (b *bench) streamFloor(ctx context.Context, l load) (o outcome, err error) 
 			break
 		}
 		if time.Now().After(late) {
-			return o, fmt.Errorf("the stream's floor has %d of %d messages", has.Messages, l.total())
+			return o, fmt.Errorf("stream floor: only %d of %d messages were read", has.Messages, l.total())
 		}
 		if err := pause(ctx, time.Millisecond); err != nil {
 			return o, err
@@ -66,21 +66,21 @@ func (b *bench) streamFloor(ctx context.Context, l load) (o outcome, err error) 
 	return o, err
 }
 
-func askCounted(ctx context.Context, nc *nats.Conn, what []byte) (has counted, err error) {
+func askCounted(ctx context.Context, nc *nats.Conn, what []byte) (has streamCounts, err error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	answer, err := nc.RequestWithContext(ctx, floorSubject, what)
 	if err != nil {
-		return has, fmt.Errorf("the stream's floor: %w", err)
+		return has, fmt.Errorf("stream floor: %w", err)
 	}
 	return has, json.Unmarshal(answer.Data, &has)
 }
 
-// floorSite is a fleet at a ServeSockets.
+// floorSite is a ServeSockets with a fleet connected to it.
 type floorSite struct {
 	*fleet
 	server *Server
-	rounds int // that were relayed
+	rounds int // number of relayed rounds
 }
 
 func (b *bench) openSockets(ctx context.Context, users int) (*floorSite, error) {
@@ -103,8 +103,8 @@ func (s *floorSite) close() {
 	s.server.Stop()
 }
 
-// tell has it write, and returns when it has.
-func (s *floorSite) tell(ctx context.Context, rounds int, perSecond float64, fanout bool) error {
+// write makes the server write generated messages, and returns when it is done.
+func (s *floorSite) write(ctx context.Context, rounds int, perSecond float64, fanout bool) error {
 	values := url.Values{"run": {s.id}, "rounds": {strconv.Itoa(rounds)}, "per_second": {fmt.Sprint(perSecond)}}
 	if fanout {
 		values.Set("fanout", "1")
@@ -120,16 +120,16 @@ func (s *floorSite) tell(ctx context.Context, rounds int, perSecond float64, fan
 	}
 	defer response.Body.Close()
 	if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("the sockets' floor: %s: %s: %w", response.Status, text, err)
+		return fmt.Errorf("socket floor: %s: %s: %w", response.Status, text, err)
 	}
 	return nil
 }
 
-// relay sends it so many rounds, as one publisher that has a message for each user.
+// relay publishes so many rounds through the server, each with one message to each user.
 func (s *floorSite) relay(ctx context.Context, rounds int, perSecond float64) error {
 	ws, _, err := websocket.DefaultDialer.DialContext(ctx, s.server.URL+relayPath, nil)
 	if err != nil {
-		return fmt.Errorf("the sockets' floor: %w", err)
+		return fmt.Errorf("socket floor: %w", err)
 	}
 	defer ws.Close()
 	message := newMessage(s.id)
@@ -143,23 +143,23 @@ func (s *floorSite) relay(ctx context.Context, rounds int, perSecond float64) er
 		data = append(append(data[:0], s.clients[i%len(s.clients)].user...), '\n')
 		stamp(message, s.rounds+1+i/len(s.clients), time.Now())
 		if err := ws.WriteMessage(websocket.TextMessage, append(data, message...)); err != nil {
-			return fmt.Errorf("the sockets' floor: %w", err)
+			return fmt.Errorf("socket floor: %w", err)
 		}
 	}
 	s.rounds += rounds
 	return nil
 }
 
-// socketFloor puts a load on a ServeSockets.
+// socketFloor measures a load on ServeSockets.
 func (b *bench) socketFloor(ctx context.Context, l load) (o outcome, err error) {
-	b.step("the sockets' floor: %s", l)
+	b.step("socket floor: %s", l)
 	s, err := b.openSockets(ctx, l.users)
 	if err != nil {
 		return o, err
 	}
 	defer s.close()
 	spent, began := spending(s.server.PIDs), time.Now()
-	if err := s.tell(ctx, l.rounds(), l.perSecond, false); err != nil {
+	if err := s.write(ctx, l.rounds(), l.perSecond, false); err != nil {
 		return o, err
 	}
 	end, err := s.await(ctx, l.rounds())

@@ -11,13 +11,14 @@ import (
 	"time"
 )
 
-// footprint is what a server holds: after a garbage collection, where its admin listener is known. What is not known is NaN.
+// footprint is the resource use of a server, after a garbage collection if its admin listener is known. Unknown values are NaN.
 type footprint struct {
 	goroutines, heap, stacks float64 // bytes
 	resident                 float64 // KiB
 }
 
-// near says whether it is no more than the other, but for what the runtime keeps and what the good clients go on doing.
+// near reports whether f is about as small as before. The margin allows for memory kept by the runtime and for the regular
+// clients, which stay active.
 func (f footprint) near(before footprint) bool {
 	const mib = 1 << 20
 	return f.known() && f.goroutines <= 1.02*before.goroutines+20 && f.heap <= 1.1*before.heap+8*mib && f.stacks <= 1.1*before.stacks+2*mib
@@ -25,13 +26,13 @@ func (f footprint) near(before footprint) bool {
 
 func (f footprint) known() bool { return !math.IsNaN(f.goroutines + f.heap + f.stacks) }
 
-// footprint reads it.
+// footprint measures the server's footprint.
 func (s *Server) footprint(ctx context.Context) footprint {
 	f := footprint{math.NaN(), math.NaN(), math.NaN(), residentKiB(s.PIDs)}
 	if s.Admin == "" {
 		return f
 	}
-	_ = s.ask(ctx, "/debug/pprof/heap?gc=1", func(string, float64) {}) // for its collection
+	_ = s.ask(ctx, "/debug/pprof/heap?gc=1", func(string, float64) {}) // triggers a garbage collection
 	_ = s.ask(ctx, "/metrics", func(name string, value float64) {
 		switch name {
 		case "go_goroutines":
@@ -45,7 +46,8 @@ func (s *Server) footprint(ctx context.Context) footprint {
 	return f
 }
 
-// ask reads an answer to its end, and calls each with what metrics without labels are in it (Prometheus' text format).
+// ask sends a GET request to the admin listener and calls each with every metric without labels in the response, which is in
+// the Prometheus text format.
 func (s *Server) ask(ctx context.Context, path string, each func(name string, value float64)) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

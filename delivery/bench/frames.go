@@ -10,8 +10,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// handle tells frames apart by how they begin, as the protocol provides, and parses what it must: what the driver uses of the
-// machine, the server lacks.
+// handle processes a frame. It detects the type by the first bytes, which the protocol allows, and parses only what it needs,
+// because CPU time used here is not available to the server.
 func (c *client) handle(frame []byte) error {
 	kind, rest, _ := bytes.Cut(bytes.TrimPrefix(frame, []byte(`{"type":"`)), []byte(`"`))
 	switch string(kind) {
@@ -34,15 +34,15 @@ func (c *client) handle(frame []byte) error {
 		c.gaps++
 	case "live":
 		c.live = true
-		c.reach(seqOf(rest))
+		c.advance(seqOf(rest))
 	case "ping":
-		c.reach(seqOf(rest))
+		c.advance(seqOf(rest))
 		return c.write([]byte(`{"type":"pong"}`))
 	}
 	return nil
 }
 
-// seqOf reads the field that comes next in a msg, live or ping, and may be absent in the last.
+// seqOf parses the field seq, which is next in a msg, live or ping frame. It returns 0 if a ping frame has no such field.
 func seqOf(rest []byte) (seq uint64) {
 	digits, ok := bytes.CutPrefix(rest, []byte(`,"seq":`))
 	for ; ok && len(digits) > 0 && '0' <= digits[0] && digits[0] <= '9'; digits = digits[1:] {
@@ -51,15 +51,15 @@ func seqOf(rest []byte) (seq uint64) {
 	return seq
 }
 
-func (c *client) reach(seq uint64) { c.last.Store(max(c.last.Load(), seq)) }
+func (c *client) advance(seq uint64) { c.last.Store(max(c.last.Load(), seq)) }
 
-// message notes a msg frame, which ends in the data and a brace.
+// message records a msg frame, which ends with the data and a brace.
 func (c *client) message(frame []byte, seq uint64) error {
 	now := time.Now()
 	if seq <= c.last.Load() {
 		c.disorder++
 	}
-	c.reach(seq)
+	c.advance(seq)
 	if n, at, ours := readMessage(frame[max(0, len(frame)-1-size):len(frame)-1], c.fleet.id); ours && c.got.see(n) {
 		if c.fleet.timed {
 			c.latencies = append(c.latencies, now.Sub(at))
@@ -67,7 +67,7 @@ func (c *client) message(frame []byte, seq uint64) error {
 		c.lastAt.Store(now.UnixNano())
 		c.fleet.received.Add(1)
 	}
-	if c.fleet.acks != ackAsOurs {
+	if c.fleet.acks != ackLikeLibrary {
 		return nil
 	}
 	if c.unacked++; c.unacked < ackBatch && now.Sub(c.ackedAt) < ackEvery {

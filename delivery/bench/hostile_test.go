@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestOnlyLoopbackIsAttacked(t *testing.T) {
+func TestOnlyLoopbackMayBeAttacked(t *testing.T) {
 	for _, target := range []string{"", ":80", "192.0.2.1:80", "[2001:db8::1]:80", "0.0.0.0:80", "127.0.0.1"} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -24,8 +24,8 @@ func TestOnlyLoopbackIsAttacked(t *testing.T) {
 	}
 }
 
-// Each kind of attacker comes, keeps a server busy that never ends a connection, and is gone at the end.
-func TestAttackersComeAndGo(t *testing.T) {
+// TestAttackersConnectAndStop runs each kind of attacker against a server that never closes a connection, and then stops them.
+func TestAttackersConnectAndStop(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,10 +40,10 @@ func TestAttackersComeAndGo(t *testing.T) {
 	go func() { served <- ServeSockets(ctx, floor) }()
 	go func() { attacked <- ServeAttackers(ctx, listener, floor.Addr().String(), len(attacks)) }()
 	s := &Server{URL: "ws://" + listener.Addr().String()}
-	// 11 kinds begin with an upgrade, 2 more are in the midst of one after a while, and one is told that it speaks no HTTP.
+	// 11 kinds start with an upgrade, 2 more send one slowly, and one is refused because it does not send HTTP.
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		c, err := s.crowd(ctx)
-		if err == nil && c.Connected >= int64(len(attacks)) && c.Upgraded >= 11 && c.Refused >= 1 && c.Most >= 11 {
+		if err == nil && c.Connected >= int64(len(attacks)) && c.Upgraded >= 11 && c.Refused >= 1 && c.MaxHeld >= 11 {
 			break
 		}
 		if time.Now().After(end) {
@@ -58,7 +58,7 @@ func TestAttackersComeAndGo(t *testing.T) {
 				t.Error(err)
 			}
 		case <-time.After(20 * time.Second):
-			t.Fatal("it does not end")
+			t.Fatal("the server or the attackers did not stop")
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// latencies are kept whole: a run has some ten thousand, and their percentiles are then exact.
+// latencies holds each single latency, so that percentiles are exact.
 type latencies []time.Duration
 
-// perMille is the nearest rank, in milliseconds: so many of a thousand are not above it. Of none it is NaN. It sorts.
+// perMille returns the latency in milliseconds below or at which n of a thousand lie (nearest rank), or NaN if there are none.
+// It sorts l.
 func (l latencies) perMille(n int) float64 {
 	if len(l) == 0 {
 		return math.NaN()
@@ -19,7 +20,7 @@ func (l latencies) perMille(n int) float64 {
 	return float64(l[max(1, rank)-1]) / float64(time.Millisecond)
 }
 
-// quantiles are what is told of latencies, in milliseconds.
+// quantiles are percentiles of latencies, in milliseconds.
 type quantiles struct{ P50, P99, P999 float64 }
 
 func (l latencies) quantiles() quantiles {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// load is messages to users in turn: at full speed, or so many a second.
+// load is a number of messages to users in turn.
 type load struct {
 	users, messages int
-	perSecond       float64
+	perSecond       float64 // 0: at full speed
 	acks            acks
 }
 
@@ -24,10 +24,10 @@ func (l load) String() string {
 	return fmt.Sprintf("%s messages to %s users %s", comma(l.total()), comma(l.users), speed)
 }
 
-// outcome is what became of it.
+// outcome is the result of a load.
 type outcome struct {
-	perSecond float64 // delivered
-	cpu       float64 // seconds of the server's, for 100,000
+	perSecond float64 // delivered messages per second
+	cpu       float64 // CPU seconds of the server per 100,000 messages
 	latency   quantiles
 }
 
@@ -36,7 +36,7 @@ func (l load) outcome(took time.Duration, cpu float64) outcome {
 	return outcome{perSecond: n / took.Seconds(), cpu: cpu / n * 100_000}
 }
 
-// tidings puts a load on a Tidings whose users are connected.
+// tidings measures a load on a Tidings with all users connected.
 func (b *bench) tidings(ctx context.Context, l load) (o outcome, err error) {
 	s, err := b.open(ctx, l.users, Needs{})
 	if err != nil {

@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	window  = 1024             // publishes that are not yet acknowledged, at most
-	silence = 30 * time.Second // without any acknowledgement or message, after which no more is waited for
+	window  = 1024             // maximum number of publishes without an acknowledgement yet
+	silence = 30 * time.Second // time without any acknowledgement or message, after which waiting ends
 )
 
-// mail is what a site publishes: each round has one message to each subject.
+// mail publishes messages in rounds. Each round has one message to each subject.
 type mail struct {
 	id       string
 	subjects []string
-	rounds   int      // that were published
-	stored   []uint64 // their sequences
+	rounds   int      // number of published rounds
+	stored   []uint64 // sequences of the messages in the stream
 }
 
-// send publishes so many rounds and returns once the stream has acknowledged all: at full speed, or so many messages a second.
-// It publishes as a backend in any language does: with a reply subject, on which JetStream acknowledges.
+// send publishes so many rounds, at the given rate or at full speed if that is 0. It returns when the stream has acknowledged
+// all messages. Like backends in any language, it publishes with a reply subject to which JetStream sends acknowledgements.
 func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond float64) error {
 	p, err := newPublisher(nc)
 	if err != nil {
@@ -37,7 +37,7 @@ func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond fl
 	began := time.Now()
 	for i := range rounds * len(m.subjects) {
 		pace(began, i, perSecond)
-		if err := errors.Join(ctx.Err(), p.room(ctx)); err != nil {
+		if err := errors.Join(ctx.Err(), p.acquire(ctx)); err != nil {
 			return err
 		}
 		stamp(message, m.rounds+1+i/len(m.subjects), time.Now())
@@ -46,8 +46,8 @@ func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond fl
 		}
 	}
 	m.rounds += rounds
-	for range window { // when all the room is ours, nothing is outstanding
-		if err := p.room(ctx); err != nil {
+	for range window { // with the whole window acquired, no acknowledgement is outstanding
+		if err := p.acquire(ctx); err != nil {
 			return err
 		}
 	}
@@ -55,20 +55,20 @@ func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond fl
 	return p.failure()
 }
 
-// pace waits until it is the turn of the i-th message, from 0, since the first; 0 a second: at once.
+// pace waits until message i, counted from 0, is due at the given rate. With a rate of 0 it returns immediately.
 func pace(began time.Time, i int, perSecond float64) {
 	if perSecond > 0 {
 		time.Sleep(time.Until(began.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))))
 	}
 }
 
-// publisher bounds what is published and not yet acknowledged.
+// publisher limits the number of publishes without an acknowledgement.
 type publisher struct {
 	inbox  string
 	sub    *nats.Subscription
 	free   chan struct{}
 	failed atomic.Pointer[string]
-	stored []uint64 // owned by the subscription, until all is acknowledged
+	stored []uint64 // used by the subscription until all publishes are acknowledged
 }
 
 func newPublisher(nc *nats.Conn) (*publisher, error) {
@@ -83,7 +83,7 @@ func newPublisher(nc *nats.Conn) (*publisher, error) {
 
 func (p *publisher) close() { _ = p.sub.Unsubscribe() }
 
-// acknowledged takes a PubAck such as {"stream":"NOTIFICATIONS","seq":7}. Anything else is a failure.
+// acknowledged handles a PubAck such as {"stream":"NOTIFICATIONS","seq":7}. Anything else counts as a failure.
 func (p *publisher) acknowledged(msg *nats.Msg) {
 	_, rest, found := bytes.Cut(msg.Data, []byte(`"seq":`))
 	if !found || bytes.Contains(msg.Data, []byte(`"error"`)) {
@@ -95,12 +95,12 @@ func (p *publisher) acknowledged(msg *nats.Msg) {
 	}
 	select {
 	case p.free <- struct{}{}:
-	default: // two answers to one publish: not ours to judge
+	default: // a second reply to the same publish, which is ignored
 	}
 }
 
-// room waits until one more may be published.
-func (p *publisher) room(ctx context.Context) error {
+// acquire waits until one more message may be published.
+func (p *publisher) acquire(ctx context.Context) error {
 	select {
 	case <-p.free:
 		return p.failure()

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// A message is 256 bytes of JSON in fixed places, so that clients need not parse it:
+// A message is 256 bytes of JSON with its fields at fixed offsets, so that clients need not parse it:
 //
 //	{"run":"k3f9x2ab","n":"00000001","t":"0001732460000000000","pad":"xxx…"}
 //
-// run is the site's, n counts the messages of a subject from 1, and t is when it was published, in nanoseconds by the wall clock,
-// which processes of one machine share.
+// run is the id of the site. n is the number among the messages to a subject, from 1. t is the time of publishing in
+// nanoseconds, by the wall clock, which is the same for all processes of a machine.
 const (
 	size    = 256
 	idAt    = len(`{"run":"`)
@@ -23,7 +23,7 @@ const (
 	timeLen = 19
 )
 
-// newID returns the name of a site: letters and digits.
+// newID returns a random id of a site, of letters and digits.
 func newID() string {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
 	id := make([]byte, idLen)
@@ -33,13 +33,14 @@ func newID() string {
 	return string(id)
 }
 
-// newMessage returns one to be stamped.
+// newMessage returns a message for stamp to complete.
 func newMessage(id string) []byte {
 	m := []byte(`{"run":"` + id + `","n":"00000000","t":"0000000000000000000","pad":"`)
 	m = append(m, bytes.Repeat([]byte("x"), size-len(m)-2)...)
 	return append(m, `"}`...)
 }
 
+// stamp sets the number and the time of a message.
 func stamp(m []byte, n int, at time.Time) {
 	digits(m[nAt:nAt+nLen], int64(n))
 	digits(m[timeAt:timeAt+timeLen], at.UnixNano())
@@ -52,7 +53,8 @@ func digits(dst []byte, n int64) {
 	}
 }
 
-// readMessage reads one that was stamped on the site of this id, or on any where it is empty.
+// readMessage returns the number and the time of a message. ours is false if the message is not from the site with this id;
+// an empty id means any site.
 func readMessage(m []byte, id string) (n int, at time.Time, ours bool) {
 	if len(m) != size || id != "" && string(m[idAt:idAt+idLen]) != id {
 		return 0, at, false

@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// What processes use is read from Linux' /proc: two numbers, for which a library would bring ports to systems on which nobody
-// measures. Elsewhere they are NaN, and figures that need them are left out.
+// CPU and memory use are read from Linux' /proc. These are only two numbers, so a library with support for other systems is
+// not worth it. On other systems they are NaN, and figures that need them are omitted.
 
-// ticks a second of CPU times in /proc: 100 on every architecture that Go knows, by the kernel's ABI.
+// ticks is the unit of CPU times in /proc, per second. It is 100 on every architecture that Go supports.
 const ticks = 100
 
-// cpuSeconds is what the processes have used since they began, in user and in system.
+// cpuSeconds returns the CPU time that the processes have used since their start, in user and kernel mode.
 func cpuSeconds(pids []int) float64 {
 	return sum(pids, func(pid int) (float64, error) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			return 0, err
 		}
-		// proc_pid_stat(5): the second field is the name in parentheses, and may hold anything; utime and stime are 14 and 15.
+		// proc_pid_stat(5): the second field is the name in parentheses, which may contain anything; utime and stime are 14 and 15.
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 		if len(fields) < 13 {
-			return 0, errors.New("too short")
+			return 0, errors.New("too few fields")
 		}
 		user, err := strconv.ParseFloat(fields[11], 64)
 		system, err2 := strconv.ParseFloat(fields[12], 64)
@@ -33,7 +33,7 @@ func cpuSeconds(pids []int) float64 {
 	})
 }
 
-// residentKiB is what the processes have in memory.
+// residentKiB returns the resident memory of the processes in KiB.
 func residentKiB(pids []int) float64 {
 	return sum(pids, func(pid int) (float64, error) {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -64,7 +64,7 @@ func sum(pids []int, of func(pid int) (float64, error)) float64 {
 	return total
 }
 
-// spending returns what tells how many seconds of CPU the processes have used since now.
+// spending returns a function that returns the CPU seconds that the processes have used since the call of spending.
 func spending(pids []int) func() float64 {
 	began := cpuSeconds(pids)
 	return func() float64 { return cpuSeconds(pids) - began }

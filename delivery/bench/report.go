@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Report is what a run found.
+// Report is the result of Run.
 type Report struct {
 	Scale   float64    `json:"scale"`
 	Runs    int        `json:"runs"`
@@ -16,65 +16,66 @@ type Report struct {
 	Faults  Faults     `json:"faults"`
 	Details []string   `json:"fault_details,omitempty"`
 	Notes   []string   `json:"notes,omitempty"`
-	order   []figureID // of first sight
+	order   []figureID // in the order of the first run
 	samples map[figureID][]Figure
 }
 
-// Figure is one that was measured.
+// Figure is a measured value.
 type Figure struct {
 	Scenario string  `json:"scenario"`
 	Name     string  `json:"name"`
 	Unit     string  `json:"unit"`
 	Value    float64 `json:"value"`
-	Floor    float64 `json:"floor,omitempty"` // the least that its parts can do, or for a rate the most; 0: there is none
-	Ratio    float64 `json:"ratio,omitempty"` // to the floor
+	Floor    float64 `json:"floor,omitempty"` // the best value that its parts alone can reach; 0: none
+	Ratio    float64 `json:"ratio,omitempty"` // of the value to the floor
 	Target   *Target `json:"target,omitempty"`
-	Met      *bool   `json:"met,omitempty"` // the target; absent where the scale is not that of the target
+	Met      *bool   `json:"met,omitempty"` // whether the target is met; absent if the scale is not 1
 }
 
-// Target is what a figure is to reach at scale 1, on two cores.
+// Target is the goal for a figure, at scale 1 on two cores.
 type Target struct {
 	Limit   float64 `json:"limit"`
-	Least   bool    `json:"least,omitempty"`    // or at most
-	OfFloor bool    `json:"of_floor,omitempty"` // the limit is of the ratio
+	Min     bool    `json:"least,omitempty"`    // the limit is a minimum, not a maximum
+	OfFloor bool    `json:"of_floor,omitempty"` // the limit applies to the ratio
 }
 
-func most(limit float64) *Target        { return &Target{Limit: limit} }
-func least(limit float64) *Target       { return &Target{Limit: limit, Least: true} }
-func mostOfFloor(limit float64) *Target { return &Target{Limit: limit, OfFloor: true} }
+func maxTarget(limit float64) *Target  { return &Target{Limit: limit} }
+func minTarget(limit float64) *Target  { return &Target{Limit: limit, Min: true} }
+func maxOfFloor(limit float64) *Target { return &Target{Limit: limit, OfFloor: true} }
+
 func (t Target) met(f Figure) bool {
 	value := f.Value
 	if t.OfFloor {
 		value = f.Ratio
 	}
-	if t.Least {
+	if t.Min {
 		return value >= t.Limit
 	}
 	return value <= t.Limit
 }
 
-// Faults are what must not be. They are counted over all runs.
+// Faults counts messages that were not delivered correctly, over all runs.
 type Faults struct {
 	Lost       int `json:"lost"`
 	Repeated   int `json:"repeated"`     // on one connection
-	OutOfOrder int `json:"out_of_order"` // likewise
-	Gaps       int `json:"gaps"`         // that clients were told of
+	OutOfOrder int `json:"out_of_order"` // on one connection
+	Gaps       int `json:"gaps"`         // gap frames
 }
 
-// Any says whether there are some.
+// Any reports whether there are faults.
 func (f Faults) Any() bool { return f != Faults{} }
 
 func (f Faults) String() string {
-	return fmt.Sprintf("%d lost, %d repeated, %d out of order, %d told of a gap", f.Lost, f.Repeated, f.OutOfOrder, f.Gaps)
+	return fmt.Sprintf("%d lost, %d repeated, %d out of order, %d gaps", f.Lost, f.Repeated, f.OutOfOrder, f.Gaps)
 }
 
 type figureID struct{ scenario, name string }
 
-// add takes a figure of one run. NaN is one that cannot be had here.
+// add adds a figure of one run. A figure with the value NaN is not available and is omitted.
 func (b *bench) add(f Figure) {
 	f.Scenario = b.progress.Scenario
 	if math.IsNaN(f.Value) {
-		b.remark("The server's CPU and memory are not available: they are read from /proc, of a server of our own or of --pid.")
+		b.remark("CPU and memory of the server are not available: they are read from /proc, for --local or the processes of --pid.")
 		return
 	}
 	if math.IsNaN(f.Floor) {
@@ -90,8 +91,8 @@ func (b *bench) add(f Figure) {
 	r.samples[id] = append(r.samples[id], f)
 }
 
-// settle makes the medians of what was added.
-func (r *Report) settle(took time.Duration) {
+// finish computes the medians of the added figures.
+func (r *Report) finish(took time.Duration) {
 	r.Took = took.Seconds()
 	for _, id := range r.order {
 		all := r.samples[id]

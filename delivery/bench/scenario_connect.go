@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// connect is users who come: for the first time, when their durable is made, and again; and what they hold while they are idle.
+// connect measures how fast users connect, the first time, which creates their durables, and again, and how much memory an
+// idle connection takes.
 func connect(ctx context.Context, b *bench) error {
 	s, err := b.open(ctx, b.scaled(5000), Needs{})
 	if err != nil {
@@ -28,7 +29,7 @@ func connect(ctx context.Context, b *bench) error {
 		}
 		cpu := spent()
 		s.fleet.leave()
-		b.add(Figure{Name: c.name, Unit: "/s", Value: n / took.Seconds(), Target: least(c.target)})
+		b.add(Figure{Name: c.name, Unit: "/s", Value: n / took.Seconds(), Target: minTarget(c.target)})
 		b.add(Figure{Name: "server CPU for 1,000 " + c.name, Unit: "s", Value: cpu / n * 1000})
 	}
 	b.tally(s.fleet, 0)
@@ -38,18 +39,18 @@ func connect(ctx context.Context, b *bench) error {
 	}
 	figure := Figure{Name: "resident memory of a connection, idle for " + b.cfg.Idle.String(), Unit: "KiB", Value: held}
 	if b.cfg.Idle >= time.Minute {
-		figure.Target = most(16)
+		figure.Target = maxTarget(16)
 	}
 	b.add(figure)
 	return nil
 }
 
-// idle is what a gateway has in memory for each of the site's users while they are connected and nothing happens. It is a fresh
-// one, beside the NATS server and its durables where that can be: what a heap has free from before would hide what they take.
+// idle returns the memory in KiB that a gateway uses per connected, idle user. If possible, it starts a new gateway with the
+// same NATS server for that, because free heap memory of a gateway that has served before would hide part of the use.
 func (s *site) idle(ctx context.Context) (float64, error) {
 	server := s.Server
 	if s.Beside != nil {
-		s.b.step("starting a gateway beside it")
+		s.b.step("starting a second gateway")
 		beside, err := s.Beside(ctx)
 		if err != nil {
 			return 0, err
@@ -57,7 +58,7 @@ func (s *site) idle(ctx context.Context) (float64, error) {
 		defer beside.Stop()
 		server = beside
 	} else {
-		s.b.note("the memory of a gateway that has served before shows too little")
+		s.b.note("memory per connection is too low, because the gateway has served connections before")
 	}
 	if err := s.b.calm(ctx); err != nil {
 		return 0, err

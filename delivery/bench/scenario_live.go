@@ -2,8 +2,8 @@ package bench
 
 import "context"
 
-// live is delivery at full speed. Acknowledgements are measured apart: the floors have none, and each of the first ones of a
-// connection has its user's position committed.
+// live measures delivery at full speed. Acknowledgements are measured separately, because the floors have none, and because
+// the first ones of each connection make the gateway commit the user's position.
 func live(ctx context.Context, b *bench) error {
 	l := load{users: b.scaled(1000), messages: b.scaled(100_000)}
 	stream, sockets, err := b.floors(ctx, l)
@@ -14,7 +14,7 @@ func live(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	l.acks = ackAsOurs
+	l.acks = ackLikeLibrary
 	acknowledged, err := b.tidings(ctx, l)
 	if err != nil {
 		return err
@@ -33,20 +33,21 @@ func live(ctx context.Context, b *bench) error {
 	some, more := comma(b.scaled(1000))+" users", comma(b.scaled(5000))+" users"
 	b.add(Figure{Name: "floor: CPU for 100,000 stored and read once", Unit: "s", Value: stream.cpu})
 	b.add(Figure{Name: "floor: CPU for 100,000 frames written", Unit: "s", Value: sockets.cpu})
-	b.add(Figure{Name: "server CPU for 100,000 to " + some, Unit: "s", Value: few.cpu, Floor: cpu, Target: mostOfFloor(1.2)})
+	b.add(Figure{Name: "server CPU for 100,000 to " + some, Unit: "s", Value: few.cpu, Floor: cpu, Target: maxOfFloor(1.2)})
 	b.add(Figure{Name: "server CPU for 100,000 to " + some + ", acknowledged", Unit: "s", Value: acknowledged.cpu, Floor: cpu})
 	b.add(Figure{Name: "server CPU for 100,000 to " + more, Unit: "s", Value: many.cpu, Floor: cpuWide})
 	b.add(Figure{Name: "delivered to " + some, Unit: "/s", Value: few.perSecond, Floor: speed})
 	b.add(Figure{Name: "delivered to " + some + ", acknowledged", Unit: "/s", Value: acknowledged.perSecond, Floor: speed})
 	b.add(Figure{Name: "delivered to " + more, Unit: "/s", Value: many.perSecond, Floor: speedWide})
-	b.add(Figure{Name: "the last against the first of these", Unit: "×", Value: many.perSecond / few.perSecond, Target: least(0.95)})
+	b.add(Figure{Name: "rate with " + more + " against " + some, Unit: "×", Value: many.perSecond / few.perSecond, Target: minTarget(0.95)})
 	return nil
 }
 
-// inTurn is how many a second the two would do one after the other.
+// inTurn returns the rate at which the two would process messages one after the other.
 func inTurn(a, b outcome) float64 { return 1 / (1/a.perSecond + 1/b.perSecond) }
 
-// rate is latency: from before the publish to a frame that was read, at a rate that is no strain. Again, acknowledgements apart.
+// rate measures the latency from the publish until a client has read the frame, at a moderate rate. As in live, acknowledgements
+// are measured separately.
 func rate(ctx context.Context, b *bench) error {
 	const perSecond, seconds = 2000, 10
 	users := b.scaled(1000)
@@ -59,7 +60,7 @@ func rate(ctx context.Context, b *bench) error {
 		acks   acks
 		name   string
 		target *Target
-	}{{ackOnLeaving, "", mostOfFloor(1)}, {ackAsOurs, ", acknowledged", nil}} {
+	}{{ackOnLeaving, "", maxOfFloor(1)}, {ackLikeLibrary, ", acknowledged", nil}} {
 		l.acks = kind.acks
 		o, err := b.tidings(ctx, l)
 		if err != nil {
@@ -77,7 +78,7 @@ func rate(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// topic is one message that is stored once and sent to all.
+// topic measures messages that are stored once and delivered to all users.
 func topic(ctx context.Context, b *bench) error {
 	users, rounds := b.scaled(1000), 11
 	floor, err := b.fanOutFloor(ctx, users, rounds)
@@ -100,22 +101,22 @@ func topic(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.tally(s.fleet, rounds)
-	b.add(Figure{Name: "a message of a topic until all " + comma(users) + " have it", Unit: "ms", Value: took, Floor: floor, Target: most(16)})
+	b.add(Figure{Name: "topic message until all " + comma(users) + " have it", Unit: "ms", Value: took, Floor: floor, Target: maxTarget(16)})
 	return nil
 }
 
 func (b *bench) fanOutFloor(ctx context.Context, users, rounds int) (float64, error) {
-	b.step("the sockets' floor: %d frames to %s connections each", rounds, comma(users))
+	b.step("socket floor: %d frames to %s connections each", rounds, comma(users))
 	s, err := b.openSockets(ctx, users)
 	if err != nil {
 		return 0, err
 	}
 	defer s.close()
-	return b.fanOut(ctx, s.fleet, rounds, func() error { return s.tell(ctx, 1, 0, true) })
+	return b.fanOut(ctx, s.fleet, rounds, func() error { return s.write(ctx, 1, 0, true) })
 }
 
-// fanOut sends to all, again and again, and returns the median of how long it took until the last had it, in milliseconds. The
-// fleet has left then.
+// fanOut sends one message to all clients in each round. It returns the median time in milliseconds until the last client has
+// the message. The fleet has left when it returns.
 func (b *bench) fanOut(ctx context.Context, f *fleet, rounds int, send func() error) (float64, error) {
 	for i := range rounds {
 		if err := b.calm(ctx); err != nil {
@@ -133,7 +134,7 @@ func (b *bench) fanOut(ctx context.Context, f *fleet, rounds int, send func() er
 	for i := range rounds {
 		slowest = append(slowest, 0)
 		for _, c := range f.clients {
-			if i < len(c.latencies) { // else it is lost
+			if i < len(c.latencies) { // otherwise it is lost
 				slowest[i] = max(slowest[i], c.latencies[i])
 			}
 		}

@@ -1,14 +1,14 @@
 package bench
 
-// sequence is what one client has had of messages that are numbered from 1.
+// sequence records which messages, numbered from 1, one client has received.
 type sequence struct {
 	seen     int          // the largest number
-	missing  map[int]bool // below it
+	missing  map[int]bool // missing numbers below seen
 	repeated int
-	late     int // came behind a larger one
+	late     int // messages that arrived after a larger number
 }
 
-// see notes a message, and says whether it is new.
+// see records a message and reports whether it is new.
 func (s *sequence) see(n int) bool {
 	switch {
 	case n > s.seen:
@@ -29,5 +29,5 @@ func (s *sequence) see(n int) bool {
 	return true
 }
 
-// lost is how many of so many it has not had.
+// lost returns how many of the first messages are missing.
 func (s *sequence) lost(of int) int { return len(s.missing) + max(0, of-s.seen) }

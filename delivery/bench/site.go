@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// site is a Tidings with what a scenario needs around it: a connection that publishes, who answers for tokens, users of its own.
+// site is a Tidings with everything that a scenario needs: a connection for publishing, an authentication responder, and users.
 type site struct {
 	*Server
 	b      *bench
@@ -22,13 +22,13 @@ type site struct {
 	nc     *nats.Conn
 	detach func()
 
-	mail  // to the users
+	mail  // messages to the users
 	users []string
 	topic mail
 	fleet *fleet
 }
 
-// open starts a server, or takes the one that is there, with so many users who have never been seen.
+// open starts a server, or uses the given deployment, and prepares so many new users.
 func (b *bench) open(ctx context.Context, users int, needs Needs) (*site, error) {
 	b.step("starting a server")
 	server, err := b.cfg.Start(ctx, needs)
@@ -61,13 +61,13 @@ func names(id string, users int) []string {
 func newMail(users int) mail {
 	m := mail{id: newID()}
 	for _, user := range names(m.id, users) {
-		subject, _ := streams.UserSubject(user) // of letters, digits and dashes
+		subject, _ := streams.UserSubject(user) // letters, digits and dashes are always valid
 		m.subjects = append(m.subjects, subject)
 	}
 	return m
 }
 
-// attach connects the driver to the server.
+// attach connects to the server's NATS and starts the authentication responder, if the config asks for one.
 func (s *site) attach(ctx context.Context) (err error) {
 	if s.nc, err = s.Connect(); err != nil {
 		return err
@@ -76,21 +76,21 @@ func (s *site) attach(ctx context.Context) (err error) {
 	if !s.b.cfg.Respond {
 		return nil
 	}
-	asked, err := s.Connect() // of its own: answers do not wait behind what is published
+	asked, err := s.Connect() // a separate connection, so that replies do not wait for published messages
 	if err != nil {
 		s.nc.Close()
 		return err
 	}
 	responder := auth.NewResponder(asked, auth.TokenIsUser(s.b.cfg.Topic), auth.ResponderConfig{Subject: s.b.cfg.AuthSubject})
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var failed error
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		failed = responder.Run(life)
+		failed = responder.Run(runCtx)
 	}()
 	s.detach = func() {
-		end()
+		cancel()
 		<-ended
 		asked.Close()
 		s.nc.Close()
@@ -107,7 +107,7 @@ func (s *site) attach(ctx context.Context) (err error) {
 	}
 }
 
-// state is what the stream is now.
+// state returns the state of the stream.
 func (s *site) state(ctx context.Context) (streams.State, error) {
 	stream, err := streams.Find(ctx, s.nc, streams.Config{Name: s.b.cfg.Stream})
 	if err != nil {
@@ -116,26 +116,27 @@ func (s *site) state(ctx context.Context) (streams.State, error) {
 	return stream.State(ctx)
 }
 
-// commitTakes is a little more than one position by a gateway's limit.
+// commitTakes is slightly more than the time that a gateway needs per position, by its limit of the commit rate.
 const commitTakes = 1200 * time.Microsecond
 
-// close ends all that the site has begun, and leaves a shared server as it was.
+// close disconnects everything and stops the server. From a shared server it removes the users and their messages.
 func (s *site) close() {
 	s.fleet.leave()
 	if s.Shared {
 		s.b.step("removing %s users", comma(len(s.users)))
-		time.Sleep(quiet + time.Duration(len(s.users))*commitTakes) // or the gateway would go on trying to commit what is gone
-		ctx, cancel := context.WithTimeout(context.Background(), forgetFor)
+		time.Sleep(quiet + time.Duration(len(s.users))*commitTakes) // wait until all positions are committed; otherwise the gateway would retry commits for removed users
+		ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
 		defer cancel()
 		if err := s.forget(ctx); err != nil {
-			s.b.note("not all that bench-%s-… left could be removed: %v (tidings users forget --messages USER)", s.id, err)
+			s.b.note("some users bench-%s-… could not be removed: %v (use tidings users forget --messages USER)", s.id, err)
 		}
 	}
 	s.detach()
 	s.Stop()
 }
 
-// forget removes durables and messages. It names them, where Users.Forget looks at all users of the stream for each of these.
+// forget removes the durables and messages of the site's users. It removes them by name, which is faster than Users.Forget: that
+// lists all users of the stream for each removed one.
 func (s *site) forget(ctx context.Context) error {
 	js, err := jetstream.New(s.nc)
 	if err != nil {
