@@ -20,7 +20,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-const within = 30 * time.Second // for all that follows the build
+const within = 30 * time.Second // timeout of a test, after the build
 
 // view is what the page shows of a user, newest first.
 type view struct {
@@ -48,7 +48,7 @@ const look = `(() => {
 	};
 })()`
 
-// TestDemoInBrowser is the page in Chromium, before the real command.
+// The demo page runs in Chromium against the real command.
 func TestDemoInBrowser(t *testing.T) {
 	t.Parallel()
 	chromium := findChromium(t)
@@ -73,19 +73,19 @@ func TestDemoInBrowser(t *testing.T) {
 	b.shows("alice", view{State: "live", Unread: "1", Items: []item{live, missed}})
 	b.click("alice", ".bell")
 
-	// One user is offline, and the other is not.
+	// One user goes offline; the other stays online.
 	b.shows("bob", view{State: "live", Unread: "0", Items: []item{}})
 	b.click("bob", ".offline")
 	b.until("bob", "offline", func(v view) bool {
-		return v.State == "waiting" && strings.HasPrefix(b.says("bob"), "Offline. What is published meanwhile is kept. Next try in ")
+		return v.State == "waiting" && strings.HasPrefix(b.stateText("bob"), "Offline. Notifications published meanwhile are kept. Next attempt in ")
 	})
 	g.publish(ctx, t, "bob", "one")
 	g.publish(ctx, t, "bob", "two")
 	b.until("bob", "an unplugged network", func(v view) bool { return v.State != "live" && len(v.Items) == 0 })
 	b.click("bob", ".offline")
 	b.shows("bob", view{State: "live", Unread: "2", Items: []item{{Data: "two", Replayed: true}, {Data: "one", Replayed: true}}})
-	if got, want := b.says("bob"), "Live. 2 missed notifications were replayed."; got != want {
-		t.Errorf("the page says %q, want %q", got, want)
+	if got, want := b.stateText("bob"), "Live. 2 missed notifications were replayed."; got != want {
+		t.Errorf("the page shows %q, want %q", got, want)
 	}
 	b.click("alice", ".toggle")
 	b.shows("alice", view{State: "closed", Unread: "0", Items: []item{live, missed}})
@@ -96,12 +96,12 @@ func TestDemoInBrowser(t *testing.T) {
 	b.click("alice", ".bell")
 
 	g.kill()
-	const gone = "The gateway does not answer. What it has stored is kept, and is delivered when it is back."
-	b.until("alice", "that it waits", func(v view) bool { return v.State == "waiting" && v.Items[0].Data == gone })
+	const gone = "The gateway does not answer. Stored notifications are kept, and are delivered when it is back."
+	b.until("alice", "the waiting state", func(v view) bool { return v.State == "waiting" && v.Items[0].Data == gone })
 	g.start(ctx, t)
 	b.shows("alice", view{State: "live", Unread: "0", Items: []item{three, live, missed}})
 
-	// The command of the page, as it is pasted.
+	// The command that the page shows, as a user would paste it.
 	after := item{Kind: "it's", Data: `-$HOME "it's" \n <b>`}
 	fill := fmt.Sprintf(`document.querySelector("#data").value = %q; document.querySelector("#kind").value = %q;
 		document.querySelector("form").dispatchEvent(new Event("input")); document.querySelector(".command:last-child code").textContent`,
@@ -109,7 +109,7 @@ func TestDemoInBrowser(t *testing.T) {
 	command := eval[string](b, fill)
 	const ours = "go run ./cmd/tidings publish "
 	if !strings.HasPrefix(command, ours) {
-		t.Fatalf("the page has the command %q", command)
+		t.Fatalf("the page shows the command %q", command)
 	}
 	command = tidings + " publish --nats nats://127.0.0.1:" + g.natsPort + " " + strings.TrimPrefix(command, ours)
 	if out, err := exec.CommandContext(ctx, "sh", "-c", command).CombinedOutput(); err != nil {
@@ -121,7 +121,7 @@ func TestDemoInBrowser(t *testing.T) {
 		t.Error("a notification became markup")
 	}
 
-	// What was acknowledged is not sent again to a new page, which asks for the list. It counts as read.
+	// A new page does not get acknowledged messages again. It fetches the list, and counts them as read.
 	b.call("Page.reload", nil)
 	for _, i := range []*item{&three, &missed} {
 		i.Replayed = false
@@ -130,9 +130,9 @@ func TestDemoInBrowser(t *testing.T) {
 	hint := fmt.Sprintf(`document.querySelector("#data").value = %q; document.querySelector("form").dispatchEvent(new Event("input"));
 		document.querySelector("#not-json").textContent`, `{"order": 991`)
 	if got := eval[string](b, hint); !strings.HasPrefix(got, "This is not valid JSON, so it is published as text. ") {
-		t.Errorf("the page says %q of broken JSON", got)
+		t.Errorf("the hint for invalid JSON is %q", got)
 	}
-	// The box to publish, with the key that the page got.
+	// The form publishes with the key in the page.
 	boxed := item{Data: "<i>from the box</i>"}
 	eval[any](b, fmt.Sprintf(`document.querySelector("#data").value = %q; document.querySelector("#kind").value = "";
 		document.querySelector(".publish .primary").click()`, boxed.Data))
@@ -153,10 +153,10 @@ func TestDemoInBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.until("alice", "a gap", func(v view) bool {
-		return len(v.Items) > 0 && strings.HasSuffix(v.Items[0].Data, "may be gone: they were purged.")
+		return len(v.Items) > 0 && strings.HasSuffix(v.Items[0].Data, "may be missing: they were purged.")
 	})
 	for _, problem := range b.problems {
-		t.Errorf("the browser complains: %s", problem)
+		t.Errorf("the browser reports: %s", problem)
 	}
 }
 
@@ -165,12 +165,12 @@ func (b *browser) click(user, what string) {
 	eval[any](b, fmt.Sprintf(`document.querySelector("[data-user=%s] %s").click()`, user, what))
 }
 
-// says is the state of a user's connection in words.
-func (b *browser) says(user string) string {
+// stateText returns the state of a user's connection as the page shows it.
+func (b *browser) stateText(user string) string {
 	return eval[string](b, fmt.Sprintf(`document.querySelector("[data-user=%s] .state").textContent`, user))
 }
 
-// shows waits until the page shows exactly that.
+// shows waits until the page shows exactly want.
 func (b *browser) shows(user string, want view) {
 	b.t.Helper()
 	b.until(user, fmt.Sprintf("%+v", want), func(got view) bool { return reflect.DeepEqual(got, want) })
@@ -179,11 +179,11 @@ func (b *browser) shows(user string, want view) {
 func (b *browser) until(user, what string, is func(view) bool) {
 	b.t.Helper()
 	for {
-		got, err := tryEval[view](b, fmt.Sprintf(look, user)) // fails while the page is being replaced
+		got, err := tryEval[view](b, fmt.Sprintf(look, user)) // fails while the page loads
 		if err == nil && is(got) {
 			return
 		}
-		pause(b.ctx, b.t, fmt.Sprintf("the page shows of %s %+v (%v)\nwant %s", user, got, err, what))
+		pause(b.ctx, b.t, fmt.Sprintf("the page shows for %s %+v (%v)\nwant %s", user, got, err, what))
 	}
 }
 
@@ -196,7 +196,8 @@ func build(t *testing.T) string {
 	return path
 }
 
-// environment is that of this process without flags of ours, and with nothing to be left in its home.
+// environment returns the environment of this process without TIDINGS_ and XDG_ variables, and with
+// another home.
 func environment(home string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "TIDINGS_") || strings.HasPrefix(v, "XDG_")
@@ -204,7 +205,7 @@ func environment(home string) []string {
 	return append(env, "HOME="+home, "TMPDIR="+home)
 }
 
-// start starts a command that logs to a file, and ends it with the test.
+// start starts a command that logs to a file, and kills it at the end of the test.
 func start(t *testing.T, cmd *exec.Cmd, log string) {
 	t.Helper()
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -226,10 +227,10 @@ func start(t *testing.T, cmd *exec.Cmd, log string) {
 	})
 }
 
-// gateway is a `tidings gateway --dev`. Once started it has addresses, which it keeps.
+// gateway is a `tidings gateway --dev`. After the first start it keeps its addresses.
 type gateway struct {
 	tidings, dir, listen, natsPort string
-	flags                          []string // more of them
+	flags                          []string // additional flags
 
 	cmd *exec.Cmd
 }
@@ -256,7 +257,7 @@ func (g *gateway) start(ctx context.Context, t *testing.T) {
 			g.listen, g.natsPort = entry.Listen, nats.Port()
 			return
 		}
-		pause(ctx, t, "the gateway does not serve")
+		pause(ctx, t, "the gateway does not start")
 	}
 }
 
@@ -275,11 +276,12 @@ func (g *gateway) publish(ctx context.Context, t *testing.T, args ...string) {
 	}
 }
 
-// pause is between two looks at a condition. It leaves a few seconds of ctx to end in order.
-func pause(ctx context.Context, t *testing.T, otherwise string) {
+// pause waits between two checks of a condition. It fails the test a few seconds before ctx ends,
+// so that the test can clean up.
+func pause(ctx context.Context, t *testing.T, failure string) {
 	t.Helper()
 	if deadline, _ := ctx.Deadline(); time.Until(deadline) < 3*time.Second {
-		t.Fatal(otherwise)
+		t.Fatal(failure)
 	}
 	time.Sleep(20 * time.Millisecond)
 }

@@ -31,20 +31,21 @@ func findChromium(t *testing.T) string {
 	return ""
 }
 
-// browser is a tab of a Chromium.
+// browser is one tab of a Chromium.
 type browser struct {
 	ctx context.Context
 	t   *testing.T
 	*pipes
-	target, session string // of the page
+	target, session string // IDs of the tab
 }
 
-// pipes are how a Chromium is spoken to, in JSON messages that end in NUL; when they are closed, be it by our death, it ends.
+// pipes connect to a Chromium. It reads and writes JSON messages that end in NUL, and exits when
+// the pipes are closed, also if this process dies.
 type pipes struct {
 	to       *os.File
 	from     *bufio.Reader
 	calls    int
-	problems []string // what the pages threw, and what their policy refused
+	problems []string // errors of the pages, and violations of their policy
 }
 
 func openBrowser(ctx context.Context, t *testing.T, path string) *browser {
@@ -62,14 +63,14 @@ func openBrowser(ctx context.Context, t *testing.T, path string) *browser {
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 		"--user-data-dir="+filepath.Join(home, "profile"), "--remote-debugging-pipe", "about:blank")
 	cmd.Env = environment(home)
-	cmd.ExtraFiles = []*os.File{theirs, theirs2} // its 3 and 4
+	cmd.ExtraFiles = []*os.File{theirs, theirs2} // file descriptors 3 and 4
 	start(t, cmd, filepath.Join(t.TempDir(), "log"))
 	_, _ = theirs.Close(), theirs2.Close()
 
 	b := &browser{ctx: ctx, t: t, pipes: &pipes{to: to, from: bufio.NewReader(from)}}
-	t.Cleanup(func() { // before that of start
+	t.Cleanup(func() { // runs before the cleanup of start
 		b.send("Browser.close", nil)
-		_ = cmd.Wait() // ended by ctx at the latest
+		_ = cmd.Wait() // ctx ends it at the latest
 		_, _ = to.Close(), from.Close()
 	})
 	deadline, _ := ctx.Deadline()
@@ -77,7 +78,7 @@ func openBrowser(ctx context.Context, t *testing.T, path string) *browser {
 	return b.tab()
 }
 
-// tab opens another in the same browser.
+// tab opens another tab in the same browser.
 func (b *browser) tab() *browser {
 	b.t.Helper()
 	all := &browser{ctx: b.ctx, t: b.t, pipes: b.pipes}
@@ -91,7 +92,7 @@ func (b *browser) tab() *browser {
 	return tab
 }
 
-// message is any of the Chrome DevTools Protocol.
+// message is a message of the Chrome DevTools Protocol.
 type message struct {
 	ID        int             `json:"id,omitempty"`
 	Method    string          `json:"method,omitempty"`
@@ -112,7 +113,7 @@ func (b *browser) send(method string, params any) {
 	}
 }
 
-// call is try where a failure is the test's.
+// call is try, and fails the test on an error.
 func (b *browser) call(method string, params any) json.RawMessage {
 	b.t.Helper()
 	result, err := b.try(method, params)
@@ -122,7 +123,8 @@ func (b *browser) call(method string, params any) json.RawMessage {
 	return result
 }
 
-// try sends and waits for the answer, and notes what else comes meanwhile.
+// try sends a command and waits for its result. It records problems that the browser reports
+// meanwhile.
 func (b *browser) try(method string, params any) (json.RawMessage, error) {
 	b.t.Helper()
 	b.send(method, params)

@@ -14,25 +14,25 @@ import (
 //go:embed tidings.js tidings-tabs.js
 var modules embed.FS
 
-// Client serves the modules of the JavaScript client, each at its path, to pages of any origin: a module is loaded with CORS,
-// and these are no secret.
+// Client returns a handler for each module of the JavaScript client, by path. Pages of any origin
+// may load the modules (CORS); they are not secret.
 func Client() map[string]http.Handler {
 	handlers := map[string]http.Handler{}
 	for _, name := range []string{"tidings.js", "tidings-tabs.js"} {
 		text, err := modules.ReadFile(name)
 		if err != nil {
-			panic(err) // it is embedded
+			panic(err) // impossible: the file is embedded
 		}
 		handlers["/"+name] = serve(text)
 	}
 	return handlers
 }
 
-// serve serves the text, compressed to who takes that.
+// serve returns a handler for the text, with gzip for clients that accept it.
 func serve(text []byte) http.HandlerFunc {
 	var packed bytes.Buffer
 	pack, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	_, _ = pack.Write(text) // into memory
+	_, _ = pack.Write(text) // never fails: writes to memory
 	_ = pack.Close()
 	sum := sha256.Sum256(text)
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +46,7 @@ func serve(text []byte) http.HandlerFunc {
 		h.Set("Content-Type", "text/javascript; charset=utf-8")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Access-Control-Allow-Origin", "*")
-		h.Set("Cache-Control", "public, max-age=300") // a new gateway may bring a new one
+		h.Set("Cache-Control", "public, max-age=300") // a new gateway may have a new version
 		h.Set("ETag", tag)
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// pageOfTheirs is a page of somebody else, on an origin of its own.
-const pageOfTheirs = `<!doctype html><title>theirs</title><link rel="icon" href="data:,"><script type="module">
+// clientPage is a page of another origin that uses the client.
+const clientPage = `<!doctype html><title>client</title><link rel="icon" href="data:,"><script type="module">
 const ask = new URLSearchParams(location.search);
 const { Tidings } = await import(ask.get("gateway") + "/tidings.js");
 window.got = [];
@@ -33,10 +33,10 @@ window.client = new Tidings({
 });
 client.on("state", e => states.push(e.state));
 client.start();
-addEventListener("pagehide", () => navigator.sendBeacon("/left")); // after the client has heard of it
+addEventListener("pagehide", () => navigator.sendBeacon("/left")); // after the client has handled it
 </script>`
 
-// readmePage is the one in the README.
+// readmePage returns the page in README.md.
 func readmePage(t *testing.T) string {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -47,7 +47,7 @@ func readmePage(t *testing.T) string {
 	return page
 }
 
-// visit is the page open for a user, behind a proxy.
+// visit is a browser that opens the page, and reaches the gateway through a proxy.
 type visit struct {
 	*browser
 	site, gateway string
@@ -63,18 +63,19 @@ func (v visit) open(user string, ackEvery time.Duration) {
 func (v visit) leave() {
 	v.t.Helper()
 	v.call("Page.navigate", map[string]any{"url": "about:blank"})
-	select { // Chromium says so before it has told the page
+	select { // Chromium reports the navigation before the page gets the event
 	case <-v.left:
 	case <-v.ctx.Done():
 		v.t.Fatal("the page does not leave")
 	}
 }
 
-// is waits until the client is live and has handled exactly these messages since the page was opened.
+// is waits until the client is live and has handled exactly these messages since the page was
+// opened.
 func (v visit) is(want ...string) {
 	v.t.Helper()
 	for {
-		state, err := tryEval[string](v.browser, "client.state") // fails while the page is being replaced
+		state, err := tryEval[string](v.browser, "client.state") // fails while the page loads
 		got, err2 := tryEval[[]string](v.browser, "got")
 		if err == nil && err2 == nil && state == "live" && slices.Equal(got, want) {
 			return
@@ -88,7 +89,7 @@ func (v visit) position() uint64 {
 	return eval[uint64](v.browser, "client.position.seq")
 }
 
-// TestClientInBrowser is the JavaScript client in Chromium, on a page of another origin, before the real command.
+// The JavaScript client runs in Chromium, on a page of another origin, against the real command.
 func TestClientInBrowser(t *testing.T) {
 	t.Parallel()
 	chromium := findChromium(t)
@@ -103,7 +104,7 @@ func TestClientInBrowser(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/html")
-		page := pageOfTheirs
+		page := clientPage
 		if r.URL.Path == "/readme" {
 			page = strings.ReplaceAll(readmePage(t), "http://127.0.0.1:8080", r.URL.Query().Get("gateway"))
 		}
@@ -129,7 +130,7 @@ func TestClientInBrowser(t *testing.T) {
 			if at == want {
 				return
 			}
-			pause(ctx, t, fmt.Sprintf("the stream has %s at %d (%v), want %d", user, at, err, want))
+			pause(ctx, t, fmt.Sprintf("the stored position of %s is %d (%v), want %d", user, at, err, want))
 		}
 	}
 	publish := func(user string, texts ...string) {
@@ -140,7 +141,7 @@ func TestClientInBrowser(t *testing.T) {
 	}
 	v := visit{openBrowser(ctx, t, chromium), site.URL, "http://" + proxy.Addr(), left}
 
-	publish("bob", "for bob") // comes before anything of alice, so that who began at her place would miss it
+	publish("bob", "for bob") // before alice's messages, so that a client that starts at her position misses it
 	publish("alice", "one")
 	v.open("alice", 50*time.Millisecond)
 	v.is("replayed one")
@@ -148,16 +149,16 @@ func TestClientInBrowser(t *testing.T) {
 	v.is("replayed one", "two")
 	committed("alice", v.position())
 
-	// A reload: what was missed, once and in order.
+	// After a reload the page gets what it missed, once and in order.
 	v.leave()
 	publish("alice", "three", "four")
 	v.open("alice", 50*time.Millisecond)
 	v.is("replayed three", "replayed four")
 
-	// A network that swallows everything, and comes back.
+	// A network stalls and recovers.
 	proxy.Stall()
 	publish("alice", "five", "six")
-	for eval[int](v.browser, `states.filter(s => s === "waiting").length`) < 2 { // one try was in vain, too
+	for eval[int](v.browser, `states.filter(s => s === "waiting").length`) < 2 { // one reconnect failed too
 		pause(ctx, t, "the page does not notice that its network is dead")
 	}
 	proxy.Restore()
@@ -166,7 +167,7 @@ func TestClientInBrowser(t *testing.T) {
 	v.is("replayed three", "replayed four", "replayed five", "replayed six", "seven")
 	committed("alice", v.position())
 
-	// Somebody else in the same browser, who leaves before an acknowledgement is due.
+	// Another user of the same browser leaves before an acknowledgement is due.
 	v.leave()
 	v.open("bob", time.Hour)
 	v.is("replayed for bob")
@@ -176,7 +177,7 @@ func TestClientInBrowser(t *testing.T) {
 	v.open("alice", 50*time.Millisecond)
 	v.is()
 
-	// What the README says to paste.
+	// The page in the README works.
 	v.leave()
 	publish("alice", `{"order":991}`)
 	v.call("Page.navigate", map[string]any{"url": site.URL + "/readme?gateway=" + url.QueryEscape(v.gateway)})
@@ -188,10 +189,10 @@ func TestClientInBrowser(t *testing.T) {
 		pause(ctx, t, fmt.Sprintf("the page of the README shows %q (%v)", text, err))
 	}
 	for _, problem := range v.problems {
-		t.Errorf("the browser complains: %s", problem)
+		t.Errorf("the browser reports: %s", problem)
 	}
 
-	// A page whose origin is not allowed learns nothing from the browser, so the client says what may be wrong.
+	// The browser does not tell a page that its origin is not allowed, so the client logs possible causes.
 	foreign := httptest.NewServer(site.Config.Handler)
 	t.Cleanup(foreign.Close)
 	v.call("Page.navigate", map[string]any{"url": foreign.URL + "/?user=alice&ackEvery=50&gateway=" + url.QueryEscape(v.gateway)})
@@ -200,6 +201,6 @@ func TestClientInBrowser(t *testing.T) {
 		if len(said) == 1 && strings.Contains(said[0], "--origin "+foreign.URL) {
 			break
 		}
-		pause(ctx, t, fmt.Sprintf("the page says %q (%v)", said, err))
+		pause(ctx, t, fmt.Sprintf("the page logs %q (%v)", said, err))
 	}
 }

@@ -15,20 +15,20 @@ import (
 	"github.com/tidings-io/tidings/delivery/web"
 )
 
-func TestClientIsServed(t *testing.T) {
+func TestClient(t *testing.T) {
 	for path, handler := range web.Client() {
 		file, err := os.ReadFile(strings.TrimPrefix(path, "/"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		ask := func(method, tag string) *httptest.ResponseRecorder {
+		request := func(method, tag string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest(method, path, nil)
 			r.Header.Set("If-None-Match", tag)
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r)
 			return w
 		}
-		w := ask(http.MethodGet, "")
+		w := request(http.MethodGet, "")
 		if w.Code != http.StatusOK || !bytes.Equal(w.Body.Bytes(), file) {
 			t.Fatalf("GET %s: %d, %d bytes", path, w.Code, w.Body.Len())
 		}
@@ -42,26 +42,26 @@ func TestClientIsServed(t *testing.T) {
 				t.Errorf("%s: %s: %q, want %q", path, name, got, want)
 			}
 		}
-		if again := ask(http.MethodGet, w.Header().Get("ETag")); again.Code != http.StatusNotModified {
+		if again := request(http.MethodGet, w.Header().Get("ETag")); again.Code != http.StatusNotModified {
 			t.Errorf("%s with its ETag: %d", path, again.Code)
 		}
-		if head := ask(http.MethodHead, ""); head.Code != http.StatusOK || head.Body.Len() > 0 {
+		if head := request(http.MethodHead, ""); head.Code != http.StatusOK || head.Body.Len() > 0 {
 			t.Errorf("HEAD %s: %d, %d bytes", path, head.Code, head.Body.Len())
 		}
 	}
 }
 
-// A page waits for the client before it shows anything.
+// A page waits for the client before it shows anything, so the client has a size limit.
 func TestClientIsSmall(t *testing.T) {
-	const most = 6 << 10
+	const max = 6 << 10
 	for path, handler := range web.Client() {
 		plain, packed := httptest.NewRecorder(), httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		handler.ServeHTTP(plain, r)
 		r.Header.Set("Accept-Encoding", "br, gzip")
 		handler.ServeHTTP(packed, r)
-		if n := packed.Body.Len(); n > most || n < most/10 || packed.Header().Get("Content-Encoding") != "gzip" {
-			t.Errorf("%s has %d bytes as served, want at most %d: %v", path, n, most, packed.Header())
+		if n := packed.Body.Len(); n > max || n < max/10 || packed.Header().Get("Content-Encoding") != "gzip" {
+			t.Errorf("%s has %d bytes as served, want at max %d: %v", path, n, max, packed.Header())
 		}
 		if packed.Header().Get("ETag") == plain.Header().Get("ETag") {
 			t.Errorf("%s has one ETag for both", path)
@@ -71,7 +71,7 @@ func TestClientIsSmall(t *testing.T) {
 			t.Fatal(err)
 		}
 		if text, err := io.ReadAll(unpacked); err != nil || !bytes.Equal(text, plain.Body.Bytes()) {
-			t.Errorf("%s is not what it is without gzip: %v", path, err)
+			t.Errorf("%s differs from the text without gzip: %v", path, err)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func TestClientIsSmall(t *testing.T) {
 func TestClientInNode(t *testing.T) {
 	node := findNode(t)
 	for _, name := range []string{"tidings.test.mjs", "tidings-tabs.test.mjs"} {
-		if _, err := os.ReadFile(name); err != nil { // by whom it is read else, the cache of go test does not see
+		if _, err := os.ReadFile(name); err != nil { // makes the file an input of go test's cache
 			t.Fatal(err)
 		}
 	}
@@ -90,7 +90,7 @@ func TestClientInNode(t *testing.T) {
 	}
 }
 
-// findNode finds a Node that has a runner for tests.
+// findNode returns the path of a Node with a test runner, or skips the test.
 func findNode(t *testing.T) string {
 	t.Helper()
 	missing := "no Node: install nodejs"
@@ -99,7 +99,7 @@ func findNode(t *testing.T) string {
 		if nodeMajor(t, path) >= 18 {
 			return path
 		}
-		missing = "the tests of the client want Node 18"
+		missing = "the tests of the client need Node 18"
 	}
 	if os.Getenv("CI") == "true" {
 		t.Fatal(missing)

@@ -1,12 +1,12 @@
-// The demo page of `tidings gateway --dev`, on the client that everybody else has too. What came over the wire, or out of the
-// form, goes through textContent.
+// The demo page of `tidings gateway --dev`. It uses the public JavaScript client. Data from the network or from the form is set with
+// textContent only.
 
 import { Tidings } from "/tidings.js";
 
 const $ = (root, selector) => root.querySelector(selector);
 const element = (tag, text, className = "") => Object.assign(document.createElement(tag), { textContent: text, className });
 const fill = id => $(document, id).content.firstElementChild.cloneNode(true);
-const most = 200; // notifications that a panel keeps
+const maxItems = 200; // notifications in a panel
 const unread = {};
 
 function say(words) {
@@ -15,7 +15,7 @@ function say(words) {
   while (log.children.length > 5) log.firstChild.remove();
 }
 
-// Of ten thousand levels of [ the blanks alone would be a hundred megabytes.
+// The indentation of ten thousand levels of [ would be a hundred megabytes.
 function deep(text) {
   let depth = 0;
   for (const c of text) {
@@ -33,13 +33,13 @@ function pretty({ data, data_b64 }) {
 }
 
 function gapInWords({ after, next, reason }) {
-  if (reason === "stream_reset") return "The stream was replaced: notifications of the old one may be gone.";
+  if (reason === "stream_reset") return "The stream was replaced: notifications of the old one may be missing.";
   const why = { expired: "they were stored too long ago", limit: "the stream keeps only so many for each user",
     purged: "they were purged" }[reason] ?? reason;
-  return `Notifications after #${after}${next ? ` and before #${next}` : ""} may be gone: ${why}.`;
+  return `Notifications after #${after}${next ? ` and before #${next}` : ""} may be missing: ${why}.`;
 }
 
-// network is a WebSocket that can be unplugged.
+// network returns a WebSocket constructor with a network that can be unplugged.
 function network() {
   const open = new Set();
   let away = false;
@@ -48,7 +48,7 @@ function network() {
     get away() { return away; },
     set away(now) {
       away = now;
-      if (!away) return document.dispatchEvent(new Event("visibilitychange")); // whereupon a client that waits tries at once
+      if (!away) return document.dispatchEvent(new Event("visibilitychange")); // makes a waiting client retry at once
       for (const ws of open) {
         broken(ws);
         ws.close();
@@ -73,12 +73,12 @@ function inWords({ state, error, wait, message }, away) {
   const seconds = (wait / 1e3).toFixed(1);
   switch (state) {
   case "connecting": return "Connecting …";
-  case "replaying": return "Connected. What was missed is being replayed …";
+  case "replaying": return "Connected. Missed notifications are being replayed …";
   case "live": return "Live: notifications arrive as they are stored.";
-  case "retrying": return `#${message.seq} could not be handled (${error.message}), and later ones wait behind it. Next try in ${seconds} s.`;
-  case "waiting": return away ? `Offline. What is published meanwhile is kept. Next try in ${seconds} s.`
-    : `Waiting: ${error.code === 1006 ? error.reason || "the connection broke" : error.message}. Next try in ${seconds} s.`;
-  default: return error ? `Stopped: ${error.message}.` : "Not connected. What is published meanwhile is kept.";
+  case "retrying": return `#${message.seq} could not be handled (${error.message}), and later ones wait. Next attempt in ${seconds} s.`;
+  case "waiting": return away ? `Offline. Notifications published meanwhile are kept. Next attempt in ${seconds} s.`
+    : `Waiting: ${error.code === 1006 ? error.reason || "the connection was lost" : error.message}. Next attempt in ${seconds} s.`;
+  default: return error ? `Stopped: ${error.message}.` : "Not connected. Notifications published meanwhile are kept.";
   }
 }
 
@@ -98,7 +98,7 @@ function panel(user) {
   function add(item) {
     empty.hidden = true;
     list.prepend(item);
-    list.querySelectorAll("[data-seq]")[most]?.remove(); // notices stay
+    list.querySelectorAll("[data-seq]")[maxItems]?.remove(); // notices stay
   }
 
   function ring(count) {
@@ -136,7 +136,7 @@ function panel(user) {
     else say(`${name}: ${message.kind ?? "notification"}, ${pretty(message).slice(0, 120)}`);
   }
 
-  // What this page does not get, because one before it has acknowledged it, is still in the stream.
+  // Lists notifications that are acknowledged already, and so are not delivered to this page.
   async function fillIn({ epoch, after }) {
     try {
       const answer = await fetch(`/v1/users/${user}/notifications?limit=50`, { headers: { Authorization: `Bearer ${user}` } });
@@ -155,16 +155,16 @@ function panel(user) {
     say(`${name}: ${words}`);
   }
 
-  // The position is kept in memory only: after a reload the gateway's stored one counts.
-  const line = network();
+  // The position is in memory only: after a reload the gateway's stored position counts.
+  const net = network();
   let missed = 0, filled = false;
-  const gone = element("li", "The gateway does not answer. What it has stored is kept, and is delivered when it is back.", "notice");
-  const client = new Tidings({ token: () => user, user, storage: null, maxBackoff: 8000, WebSocket: line.WebSocket, onMessage: show });
-  function tell(e) {
+  const gone = element("li", "The gateway does not answer. Stored notifications are kept, and are delivered when it is back.", "notice");
+  const client = new Tidings({ token: () => user, user, storage: null, maxBackoff: 8000, WebSocket: net.WebSocket, onMessage: show });
+  function showState(e) {
     root.dataset.state = e.state;
-    state.textContent = inWords(e, line.away);
+    state.textContent = inWords(e, net.away);
     state.classList.toggle("bad", Boolean(e.error));
-    if (e.state === "waiting" && e.error.code === 1006 && !line.away) add(gone);
+    if (e.state === "waiting" && e.error.code === 1006 && !net.away) add(gone);
     else if (e.state !== "connecting") gone.remove();
     empty.hidden = list.children.length > 0;
     const act = e.state === "closed" ? "Connect" : "Disconnect";
@@ -176,7 +176,7 @@ function panel(user) {
     }
     if (e.state !== "replaying") missed = 0;
   }
-  client.on("state", tell);
+  client.on("state", showState);
   client.on("ready", ready => {
     if (!filled) fillIn(ready);
     filled = true;
@@ -184,25 +184,25 @@ function panel(user) {
   client.on("msg", ({ seq }) => { $(root, ".where").textContent = `position ${seq}`; });
   client.on("gap", gap => notice(gapInWords(gap)));
   client.on("error", ({ error, message, skipped }) => {
-    if (skipped) notice(`#${message.seq} was skipped, since it cannot be handled: ${error.message}.`);
+    if (skipped) notice(`#${message.seq} was skipped because it cannot be handled: ${error.message}.`);
     else if (!message) notice(error.message);
   });
   toggle.onclick = () => client.state === "closed" ? client.start() : client.close();
   offline.onclick = () => {
-    offline.setAttribute("aria-checked", !line.away);
-    line.away = !line.away;
+    offline.setAttribute("aria-checked", !net.away);
+    net.away = !net.away;
   };
   bell.onclick = () => {
     for (const item of list.querySelectorAll(".unread")) item.classList.remove("unread");
     ring(0);
   };
   ring(0);
-  tell({ state: "closed" });
+  showState({ state: "closed" });
   $(document, "#users").append(root);
   client.start();
 }
 
-// quote is for a POSIX shell.
+// quote quotes text for a POSIX shell.
 const quote = text => /^[\w.:/=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
 function publishing() {
@@ -220,7 +220,7 @@ function publishing() {
       try {
         await navigator.clipboard.writeText(code.textContent);
         copy.textContent = "Copied";
-      } catch { // not allowed: left selected, for Ctrl-C
+      } catch { // not allowed: select it, for Ctrl-C
         getSelection().selectAllChildren(code);
         copy.textContent = "Selected";
       }
@@ -230,7 +230,7 @@ function publishing() {
     $(document, "#commands").append(row);
   }
 
-  // Numbers stay as they were written: 12345678901234567890 is no double.
+  // Numbers stay as typed: a double cannot represent 12345678901234567890.
   function body() {
     const head = JSON.stringify({ ...(to.value ? { to: to.value } : { topic: "all" }), kind: kind.value || undefined });
     let value = data.value.trim();
@@ -245,18 +245,18 @@ function publishing() {
   function write() {
     const text = quote(data.value), of = kind.value && quote(kind.value);
     const set = (name, ...words) => { if (rows[name]) $(rows[name], "code").textContent = words.filter(Boolean).join(" "); };
-    const end = data.value.startsWith("-") && "--"; // what follows is no flag
+    const end = data.value.startsWith("-") && "--"; // what follows is not a flag
     set("curl", `curl ${location.origin}/v1/notifications -H 'Authorization: Bearer ${key}' --json`, quote(body()));
     set("nats pub", "nats pub", of && `-H ${quote(`Tidings-Kind:${kind.value}`)}`, end, `notify.${to.value ? `user.${to.value}` : "topic.all"}`, text);
     set("tidings publish", "go run ./cmd/tidings publish", of && `--kind ${of}`, !to.value && "--topic all", end, to.value, text);
   }
 
-  function tell(words, bad = false) {
+  function showResult(words, bad = false) {
     result.textContent = words;
     result.classList.toggle("bad", bad);
   }
 
-  // Text that starts as JSON does was probably meant to be some.
+  // Text that starts like JSON is probably meant to be JSON.
   function check() {
     let wrong = "";
     try {
@@ -274,24 +274,24 @@ function publishing() {
   form.onsubmit = async e => {
     e.preventDefault();
     button.disabled = true;
-    tell("…");
+    showResult("…");
     try {
       const answer = await fetch("/v1/notifications", {
         method: "POST", headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" }, body: body(),
       });
-      if (answer.status === 401) throw new Error("the gateway was started again and has another key: reload this page");
+      if (answer.status === 401) throw new Error("the gateway has restarted and has a new key: reload this page");
       const said = await answer.json();
-      if (answer.status !== 202) throw new Error(said.detail ?? said.title ?? said.results?.[0]?.error ?? `the gateway answers ${answer.status}`);
-      tell(`Stored as #${said.results[0].seq}.`);
+      if (answer.status !== 202) throw new Error(said.detail ?? said.title ?? said.results?.[0]?.error ?? `HTTP status ${answer.status}`);
+      showResult(`Stored as #${said.results[0].seq}.`);
     } catch (error) {
-      tell(`Not published: ${error instanceof TypeError ? "the gateway does not answer" : error.message}`, true);
+      showResult(`Not published: ${error instanceof TypeError ? "the gateway does not answer" : error.message}`, true);
     }
     button.disabled = false;
     button.focus();
   };
   if (!key) {
     button.hidden = true;
-    tell("Use one of the commands: this page has no key for the HTTP API of the gateway.");
+    showResult("This page has no key for the gateway's HTTP API. Use one of the commands.");
   }
   write();
 }

@@ -19,8 +19,9 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// eventsPage is somebody's page that needs no client of ours. Its user is in a cookie, which scripts cannot read.
-const eventsPage = `<!doctype html><title>theirs</title><link rel="icon" href="data:,"><script>
+// eventsPage is a page that receives events without a client library. The token is in a cookie that
+// scripts cannot read.
+const eventsPage = `<!doctype html><title>events</title><link rel="icon" href="data:,"><script>
 const gateway = new URLSearchParams(location.search).get("gateway");
 window.got = [];
 const events = new EventSource(gateway + "/v1/sse", { withCredentials: true });
@@ -33,8 +34,9 @@ ws.onmessage = ({ data }) => {
 };
 </script>`
 
-// TestEventSourceInBrowser is Chromium's EventSource with a token in a cookie, on a page of another origin: it comes again by itself
-// after its connection was cut, and gets what it missed, once. WebSocket has the same cookie.
+// An EventSource in Chromium, with a token in a cookie and on a page of another origin, reconnects
+// by itself after its connection was cut, and gets what it missed, once. A WebSocket works with the
+// same cookie.
 func TestEventSourceInBrowser(t *testing.T) {
 	t.Parallel()
 	chromium := findChromium(t)
@@ -79,7 +81,7 @@ func TestEventSourceInBrowser(t *testing.T) {
 	shows("missed", "live", "while it was away")
 }
 
-// eventsSample is the page in HTTP.md that uses EventSource, in less of a hurry there.
+// eventsSample returns the EventSource sample of HTTP.md, with shorter waits.
 func eventsSample(t *testing.T) string {
 	t.Helper()
 	readme, err := os.ReadFile("../HTTP.md")
@@ -91,7 +93,7 @@ func eventsSample(t *testing.T) string {
 	if !found || !strings.Contains(code, "5_000") {
 		t.Fatal("HTTP.md has no sample for EventSource")
 	}
-	return `<!doctype html><title>theirs</title><link rel="icon" href="data:,"><script>
+	return `<!doctype html><title>events</title><link rel="icon" href="data:,"><script>
 const gateway = new URLSearchParams(location.search).get("gateway");
 window.got = [];
 window.said = [];
@@ -100,10 +102,11 @@ console.error = (...words) => said.push(words.join(" "));
 ` + strings.ReplaceAll(code, "5_000", "50") + `</script>`
 }
 
-// front is a reverse proxy before a gateway, which answers 502 while that is away, and counts answers by path and status.
+// front is a reverse proxy for a gateway. It answers 502 while the gateway is down, and counts
+// responses.
 type front struct {
 	*httptest.Server
-	answers [3]atomic.Int64 // acknowledgements that were taken, 502 to acknowledgements, anything
+	answers [3]atomic.Int64 // successful acknowledgements, acknowledgements with 502, all responses
 }
 
 func runFront(t *testing.T, gateway string) *front {
@@ -124,7 +127,7 @@ func runFront(t *testing.T, gateway string) *front {
 		if r.Request.URL.Path == "/v1/ack" && r.StatusCode == http.StatusNoContent && r.Request.Method == http.MethodPost {
 			f.answers[0].Add(1)
 		}
-		if r.Header.Get("Content-Type") == "text/event-stream" { // three seconds is what Chromium waits by itself
+		if r.Header.Get("Content-Type") == "text/event-stream" { // by default Chromium waits three seconds
 			r.Body = struct {
 				io.Reader
 				io.Closer
@@ -137,8 +140,8 @@ func runFront(t *testing.T, gateway string) *front {
 	return f
 }
 
-// TestEventSourceSampleInBrowser is the sample of HTTP.md behind a proxy that answers 502 while its gateway restarts. Everything
-// comes once, because it acknowledges, and it stops when its token is refused.
+// The sample of HTTP.md runs behind a proxy that answers 502 while its gateway restarts. Every
+// message arrives once, because the sample acknowledges, and it stops when its token is refused.
 func TestEventSourceSampleInBrowser(t *testing.T) {
 	t.Parallel()
 	chromium := findChromium(t)
@@ -181,12 +184,12 @@ func TestEventSourceSampleInBrowser(t *testing.T) {
 		publish(fmt.Sprint("missed ", i))
 	}
 	b.call("Page.navigate", map[string]any{"url": site.URL + "/?gateway=" + f.URL})
-	await("the page does not show what was missed", shows)
+	await("the page does not show the missed messages", shows)
 	await("nothing is acknowledged", func() bool { return f.answers[0].Load() > 0 })
 	for range 2 {
 		g.kill()
 		before := f.answers[1].Load()
-		await("it does not ask a gateway that is away", func() bool { return f.answers[1].Load() > before+1 })
+		await("it does not retry while the gateway is down", func() bool { return f.answers[1].Load() > before+1 })
 		g.start(ctx, t)
 		publish("after a restart")
 		await(fmt.Sprintf("want %q", want), shows)
@@ -196,13 +199,13 @@ func TestEventSourceSampleInBrowser(t *testing.T) {
 	await("the page is not logged out", func() bool { return eval[bool](b, "window.out === true") })
 	g.kill()
 	g.start(ctx, t)
-	await("it is not refused", func() bool { return len(eval[[]string](b, "said")) > 0 })
+	await("the refusal is not logged", func() bool { return len(eval[[]string](b, "said")) > 0 })
 	if said := eval[[]string](b, "said"); !slices.Equal(said, []string{"refused: 401"}) {
-		t.Errorf("the page says %q", said)
+		t.Errorf("the page logs %q", said)
 	}
 	answers := f.answers[2].Load()
-	time.Sleep(500 * time.Millisecond) // five times as long as it waits otherwise
+	time.Sleep(500 * time.Millisecond) // five times its wait
 	if more := f.answers[2].Load() - answers; more > 0 || !shows() {
-		t.Errorf("it asks %d more times, and shows %q", more, eval[[]string](b, "got"))
+		t.Errorf("%d more requests, and it shows %q", more, eval[[]string](b, "got"))
 	}
 }

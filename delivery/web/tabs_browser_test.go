@@ -15,8 +15,8 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// pageWithTabs is a page of somebody else that is open in several tabs.
-const pageWithTabs = `<!doctype html><title>theirs</title><link rel="icon" href="data:,"><script type="module">
+// tabsPage is a page that is open in several tabs.
+const tabsPage = `<!doctype html><title>tabs</title><link rel="icon" href="data:,"><script type="module">
 window.sockets = [];
 const Real = WebSocket;
 window.WebSocket = class extends Real {
@@ -39,14 +39,14 @@ client.on("state", e => states.push(e.state));
 client.start();
 </script>`
 
-// tab is one of them.
+// tab is a tab with that page.
 type tab struct{ *browser }
 
 // is waits until the client is live and has handled exactly these messages since the page was opened.
 func (v tab) is(want ...string) {
 	v.t.Helper()
 	for {
-		state, err := tryEval[string](v.browser, "client.state") // fails until the page is there
+		state, err := tryEval[string](v.browser, "client.state") // fails until the page is loaded
 		got, err2 := tryEval[[]string](v.browser, "got")
 		if err == nil && err2 == nil && state == "live" && slices.Equal(got, want) {
 			return
@@ -55,10 +55,10 @@ func (v tab) is(want ...string) {
 	}
 }
 
-// open is the number of its WebSockets that are, or come to be.
+// open returns the number of the tab's WebSockets that are open or connecting.
 func (v tab) open() int { return eval[int](v.browser, "sockets.filter(s => s.readyState < 2).length") }
 
-// leader waits until one of the tabs has a WebSocket, and returns it and the other.
+// leader waits until exactly one of the tabs has a WebSocket, and returns that tab and the other.
 func leader(a, b tab) (tab, tab) {
 	a.t.Helper()
 	for {
@@ -72,7 +72,7 @@ func leader(a, b tab) (tab, tab) {
 	}
 }
 
-// TestTabsInBrowser is the JavaScript client in tabs of one Chromium, before the real command.
+// The JavaScript client runs in several tabs of one Chromium against the real command.
 func TestTabsInBrowser(t *testing.T) {
 	t.Parallel()
 	chromium := findChromium(t)
@@ -88,11 +88,11 @@ func TestTabsInBrowser(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = w.Write([]byte(pageWithTabs))
+		_, _ = w.Write([]byte(tabsPage))
 	}))
 	t.Cleanup(site.Close)
-	let := func() { close(release) }
-	t.Cleanup(func() { let() })
+	unhang := func() { close(release) }
+	t.Cleanup(func() { unhang() })
 	g := &gateway{tidings: tidings, dir: t.TempDir(), listen: "127.0.0.1:0", natsPort: "-1",
 		flags: []string{"--origin", site.URL, "--ping", "300ms"}}
 	g.start(ctx, t)
@@ -113,10 +113,10 @@ func TestTabsInBrowser(t *testing.T) {
 	}
 
 	publish("missed")
-	first := open(b, within) // so that nobody takes the connection from a tab that is slow
+	first := open(b, within) // so long that no tab takes the connection from a slow one
 	first.is("missed")
 	second := open(b.tab(), within)
-	second.is() // the page before it has handled what was missed
+	second.is() // the first tab has handled the missed message
 	publish("one", "two")
 	first.is("missed", "one", "two")
 	second.is("one", "two")
@@ -124,17 +124,17 @@ func TestTabsInBrowser(t *testing.T) {
 		t.Error("the second tab did not join the first")
 	}
 
-	// From here on they soon give up a tab, or a gateway, that says nothing.
+	// From here on a silent tab or gateway is given up soon.
 	const grace = 600 * time.Millisecond
 	first, second = open(first.browser, grace), open(second.browser, grace)
 	first.is()
 	second.is()
 
-	// A network that swallows everything, and comes back.
+	// A network stalls and recovers.
 	proxy.Stall()
 	publish("three", "four")
 	for _, v := range []tab{first, second} {
-		for eval[int](v.browser, `states.filter(s => s === "waiting").length`) < 2 { // one try was in vain, too
+		for eval[int](v.browser, `states.filter(s => s === "waiting").length`) < 2 { // one reconnect failed too
 			pause(ctx, t, "a tab does not notice that its network is dead")
 		}
 	}
@@ -156,11 +156,11 @@ func TestTabsInBrowser(t *testing.T) {
 	stays.is(had...)
 	third.is("six")
 
-	// It is frozen, and told so.
+	// The leader is frozen, and its page gets the freeze event.
 	frozen, awake := leader(stays, third)
 	frozen.call("Page.setWebLifecycleState", map[string]any{"state": "frozen"})
 	for awake.open() == 0 {
-		pause(ctx, t, "nobody takes over from a frozen tab")
+		pause(ctx, t, "no tab takes over from a frozen tab")
 	}
 	publish("seven")
 	had = append(had, "seven")
@@ -173,7 +173,7 @@ func TestTabsInBrowser(t *testing.T) {
 	stays.is(had...)
 	third.is("six", "seven")
 
-	// It hangs, without a word.
+	// The leader hangs, without an event.
 	hangs, awake := leader(stays, third)
 	before := eval[int](hangs.browser, "states.length")
 	hangs.send("Runtime.evaluate", map[string]any{"expression": `const x = new XMLHttpRequest(); x.open("GET", "/hold", false); x.send()`})
@@ -183,7 +183,7 @@ func TestTabsInBrowser(t *testing.T) {
 		t.Fatal("the tab does not hang")
 	}
 	for awake.open() == 0 {
-		pause(ctx, t, "nobody takes over from a tab that hangs")
+		pause(ctx, t, "no tab takes over from a tab that hangs")
 	}
 	publish("eight")
 	had = append(had, "eight")
@@ -192,8 +192,8 @@ func TestTabsInBrowser(t *testing.T) {
 	} else {
 		stays.is(had...)
 	}
-	let()
-	let = func() {}
+	unhang()
+	unhang = func() {}
 	for eval[int](hangs.browser, "states.length") == before {
 		pause(ctx, t, "the tab does not notice that its connection was taken")
 	}
@@ -201,7 +201,7 @@ func TestTabsInBrowser(t *testing.T) {
 	third.is("six", "seven", "eight")
 	leader(stays, third)
 
-	// One connection it is, for the gateway too.
+	// The gateway sees one connection.
 	cmd := exec.CommandContext(ctx, tidings, "disconnect", "--nats", "nats://127.0.0.1:"+g.natsPort, "alice")
 	cmd.Env = environment(g.dir)
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "closed 1 ") {
@@ -213,6 +213,6 @@ func TestTabsInBrowser(t *testing.T) {
 		}
 	}
 	for _, problem := range b.problems {
-		t.Errorf("the browser complains: %s", problem)
+		t.Errorf("the browser reports: %s", problem)
 	}
 }

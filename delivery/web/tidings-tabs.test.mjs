@@ -7,12 +7,12 @@ const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
 async function until(what, condition) {
   for (const end = Date.now() + 10000; !condition();) {
-    if (Date.now() > end) assert.fail(`in vain: ${what}`);
+    if (Date.now() > end) assert.fail(`timeout waiting for: ${what}`);
     await sleep(1);
   }
 }
 
-// Locks are those of one browser. As there, who steals has the lock at once, be it stolen again before it is told.
+// Locks are the Web Locks of one browser. A request that steals gets the lock at once, as in a browser.
 class Locks {
   names = new Map();
   request(name, { steal, signal }, callback) {
@@ -38,7 +38,7 @@ class Locks {
   grant(lock) {
     if (lock.held || !lock.waiting.length) return;
     const ask = lock.held = lock.waiting.shift();
-    queueMicrotask(async () => { // sooner than what was said on a channel before
+    queueMicrotask(async () => { // earlier than messages posted on a channel before
       ask.resolve(await ask.callback({ name: "" }));
       if (lock.held !== ask) return;
       lock.held = null;
@@ -47,7 +47,7 @@ class Locks {
   }
 }
 
-// Channel is a BroadcastChannel whose tab may be frozen.
+// Channel is a BroadcastChannel of a tab that can be frozen.
 const Real = globalThis.BroadcastChannel;
 class Channel extends Real {
   static all = [];
@@ -58,7 +58,7 @@ class Channel extends Real {
   freeze() { super.onmessage = null; }
 }
 
-// gateway is one with a stream of alice's; whoever connects starts behind `after`, or what was acknowledged.
+// Gateway has a stream of alice. A client starts after `after`, or after what was acknowledged.
 let gateway;
 class Gateway {
   stream = [];
@@ -118,7 +118,7 @@ const memory = () => {
   return { getItem: key => values.get(key) ?? null, setItem: (key, value) => { values.set(key, String(value)); } };
 };
 
-// browser makes this one that has these locks.
+// browser makes the runtime look like a browser with these locks.
 const browser = locks => Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true, writable: true });
 
 let tabs, locks;
@@ -136,7 +136,7 @@ afterEach(() => {
   for (const t of tabs) t.client.close();
 });
 
-// tab opens one.
+// tab opens a tab.
 function tab(options = {}) {
   const got = [], log = [];
   const client = new Tidings({
@@ -164,7 +164,7 @@ test("tabs share one connection, and each has everything once and in order", asy
   await live(b, c);
   gateway.publish("one", "two");
   await have(["missed", "one", "two"], a);
-  await have(["one", "two"], b, c); // the page before them has handled what was missed
+  await have(["one", "two"], b, c); // the first tab has handled the missed message
   assert.equal(gateway.all.length, 1);
   await until("acknowledged", () => gateway.acked === 3);
   for (const frame of [{ type: "gap", after: 3, reason: "purged" }, { type: "acked", seq: 3, unread: 0 },
@@ -197,7 +197,7 @@ test("the leader closes, and another takes over", async () => {
   await until("acknowledged", () => gateway.acked === 3);
 });
 
-test("a network that breaks again and again", async () => {
+test("a network that keeps failing", async () => {
   const some = [tab(), tab(), tab()];
   await live(...some);
   const want = [];
@@ -215,7 +215,7 @@ test("a network that breaks again and again", async () => {
   await until("acknowledged", () => gateway.acked === 60);
 });
 
-test("what the leader has not handled is neither acknowledged nor lost", async () => {
+test("messages that the leader has not handled are neither acknowledged nor lost", async () => {
   let stuck = true;
   const a = tab({ onMessage: () => new Promise(() => {}) });
   await live(a);
@@ -226,8 +226,8 @@ test("what the leader has not handled is neither acknowledged nor lost", async (
   const late = tab({ onMessage: async m => {
     while (stuck) await sleep(1);
     late.got.push(m.data);
-  } }); // from the place of the leader
-  await until("the late one has them", () => late.client.state === "replaying");
+  } }); // starts at the leader's position
+  await until("the late tab has them", () => late.client.state === "replaying");
   assert.equal(gateway.acked, 0);
   assert.equal(gateway.all.length, 1);
   a.client.close();
@@ -237,7 +237,7 @@ test("what the leader has not handled is neither acknowledged nor lost", async (
   await until("acknowledged", () => gateway.acked === 2);
 });
 
-test("a tab that lacks what the leader cannot give takes the connection", async () => {
+test("a tab takes the connection if the leader does not have the messages that it lacks", async () => {
   gateway.publish("one", "two", "three");
   gateway.acked = 2;
   const a = tab();
@@ -255,7 +255,7 @@ test("a tab that lacks what the leader cannot give takes the connection", async 
   assert.deepEqual(gateway.auths.map(f => f.after), [undefined, 1]);
 });
 
-test("a leader that falls silent is stolen from", async () => {
+test("a silent leader loses the connection", async () => {
   gateway.ping = 50;
   const pings = setInterval(() => gateway.open.forEach(s => s.live && s.say({ type: "ping" })), 10);
   const a = tab({ grace: 100 });
@@ -290,7 +290,7 @@ test("another stream", async () => {
   await have(["one", "two", "new"], a, b, c);
   for (const t of [a, b, c]) assert.deepEqual(t.of("gap").map(g => g.reason), ["stream_reset"]);
 
-  // A page that is new leads before those that knew the old one come again.
+  // A new page becomes the leader before the tabs that know the old epoch reconnect.
   for (const t of [a, b, c]) t.client.close();
   Object.assign(gateway, { epoch: "g", stream: ["newer"], acked: 0 });
   const fresh = tab({ storage: null });
@@ -302,7 +302,7 @@ test("another stream", async () => {
   assert.equal(gateway.open.length, 1);
 });
 
-test("an older copy of the stream, with numbers that are used again", async () => {
+test("a restored older copy of the stream, which reuses numbers", async () => {
   const a = tab();
   await live(a);
   const b = tab({ minBackoff: 1e5, maxBackoff: 1e5, random: () => 1 });
@@ -312,27 +312,27 @@ test("an older copy of the stream, with numbers that are used again", async () =
   await until("acknowledged", () => gateway.acked === 3);
   Object.assign(gateway, { stream: ["one"], acked: 1 });
   gateway.open[0].end(1006);
-  await until("a is told", () => a.of("gap").length === 1);
+  await until("a gets the gap", () => a.of("gap").length === 1);
   gateway.publish("new two", "new three", "new four");
   await have(["one", "two", "three", "new two", "new three", "new four"], a);
-  document.dispatchEvent(new Event("visibilitychange")); // b comes late, with a position that means another message now
+  document.dispatchEvent(new Event("visibilitychange")); // b reconnects late, with a position that belongs to another message now
   await have(["one", "two", "three", "new two", "new three", "new four"], b);
   assert.deepEqual(b.of("gap").map(g => g.reason), ["stream_reset"]);
   assert.equal(gateway.open.length, 1);
 });
 
-test("a frozen page lets go at once", async () => {
-  const a = tab({ minBackoff: 5e4, maxBackoff: 5e4, random: () => 1 }); // it wakes late
+test("a frozen page releases the connection at once", async () => {
+  const a = tab({ minBackoff: 5e4, maxBackoff: 5e4, random: () => 1 }); // it reconnects late
   await live(a);
   document.dispatchEvent(new Event("freeze"));
   assert.equal(gateway.open.length, 0);
-  assert.equal(a.client.state, "live"); // its client is told in its turn
+  assert.equal(a.client.state, "live"); // its client gets the event later
   const b = tab();
   await live(b);
   assert.equal(a.client.state, "waiting");
 });
 
-test("a disconnect is for all tabs, a refused token for its own", async () => {
+test("a disconnect closes all tabs, a refused token only its own tab", async () => {
   const tokens = ["refused", "refused", "alice"];
   const a = tab({ token: () => tokens.shift() });
   await until("closed", () => a.states().at(-1) === "closed");
@@ -348,11 +348,11 @@ test("a disconnect is for all tabs, a refused token for its own", async () => {
   for (const t of [c, d]) assert.equal(t.of("state").at(-1).error.message, "closed with 4410: logout");
 });
 
-test("other users, devices and gateways are not shared with", async () => {
+test("other users, devices and gateways do not share the connection", async () => {
   const some = [tab(), tab({ user: "bob", token: () => "bob" }), tab({ device: "web" }), tab({ url: "http://other.example" })];
   await live(...some);
   assert.equal(gateway.open.length, 4);
-  const wrong = tab({ token: () => "mallory", user: "carol" }); // a session that is not carol's
+  const wrong = tab({ token: () => "mallory", user: "carol" }); // a token that is not carol's
   await live(wrong);
   const carol = tab({ token: () => "carol", user: "carol" });
   await live(carol);
@@ -361,7 +361,7 @@ test("other users, devices and gateways are not shared with", async () => {
   assert.equal(wrong.client.position.user, "mallory");
 });
 
-test("tabs that come and go at random on a bad network", async () => {
+test("tabs that open and close at random on a bad network", async () => {
   const seed = Number(process.env.SEED ?? Date.now() % 1e6);
   let state = seed, n = 0;
   const random = below => {
@@ -395,7 +395,7 @@ test("tabs that come and go at random on a bad network", async () => {
   assert.equal(gateway.open.length, 1);
 });
 
-test("without locks, a channel or a user, and when switched off", async () => {
+test("no sharing without locks, a channel or a user, or if switched off", async () => {
   const refused = { request: () => Promise.reject(new DOMException("", "SecurityError")) };
   for (const { locks: these = locks, ...options } of [{ locks: null }, { user: undefined }, { tabs: false }, { locks: refused }]) {
     browser(these);
@@ -414,13 +414,13 @@ test("without locks, a channel or a user, and when switched off", async () => {
   assert.equal(gateway.open.length, 2);
 });
 
-test("options and events that there are not", () => {
+test("unknown options and events", () => {
   assert.throws(() => new Tidings({ url: "ws://push.example", devise: "phone", user: "alice", token: () => "", onMessage: () => {}, WebSocket: Socket }),
     { name: "TypeError", message: /no option devise, only url, .*, tabs$/ });
   assert.throws(() => tab().client.on("mesage", () => {}), TypeError);
 });
 
-test("a message that one tab cannot handle is skipped there alone", async () => {
+test("a message that fails in one tab is skipped only there", async () => {
   const fails = { patience: 0, onMessage: m => { if (m.data === "poison") throw new Error("never"); } };
   const a = tab(fails);
   await live(a);
@@ -431,7 +431,7 @@ test("a message that one tab cannot handle is skipped there alone", async () => 
   await until("skipped", () => a.client.position.seq === 2);
   assert.deepEqual(a.of("error").map(e => [e.message.data, e.skipped]), [1, 2, 3, 4, 5].map(n => ["poison", n === 5]));
   await until("acknowledged", () => gateway.acked === 2);
-  const c = tab(fails); // and where the tab that fails has no connection of its own
+  const c = tab(fails); // also if the failing tab is a follower
   await live(c);
   gateway.publish("poison", "more");
   await until("skipped", () => c.client.position.seq === 4 && a.client.position.seq === 4);
@@ -439,7 +439,7 @@ test("a message that one tab cannot handle is skipped there alone", async () => 
   assert.equal(b.of("error").length, 0);
 });
 
-test("storage that is not there", async () => {
+test("missing storage", async () => {
   Object.defineProperty(globalThis, "localStorage", { get: () => { throw new Error("SecurityError"); }, configurable: true });
   for (const options of [{}, { storage: null }]) {
     gateway = new Gateway();
@@ -455,7 +455,7 @@ test("storage that is not there", async () => {
   }
 });
 
-test("close leaves nothing behind, in any state", async () => {
+test("close releases everything, in any state", async () => {
   const timers = () => process.getActiveResourcesInfo().filter(r => r === "Timeout").length;
   const before = timers();
   const a = tab(), b = tab(), hasty = tab();

@@ -1,8 +1,8 @@
-// How to use it: tidings.d.ts. The protocol: delivery/wire.
+// API: tidings.d.ts. Protocol: delivery/wire.
 
 const protocol = "tidings.v1";
 
-// 44xx stop, and those of RFC 6455 that blame our own frames.
+// Do not reconnect after 44xx, nor after the codes of RFC 6455 that blame our own frames.
 const stops = code => code >= 4400 && code < 4500 || [1002, 1003, 1007, 1008, 1009].includes(code);
 
 export class Unauthorized extends Error {
@@ -17,30 +17,30 @@ export class CloseError extends Error {
   }
 }
 
-// From the question for a token to the end, with the frames that wait for the handler.
+// One attempt, from the token to the end, and the frames that wait for the handler.
 class Connection {
   queue = [];
   life = new AbortController();
   over = new Promise(resolve => this.life.signal.addEventListener("abort", resolve));
-  silence = Infinity; // how long nothing may arrive
+  silence = Infinity; // longest time without data
   tokens = [];
-  news = () => {};
+  wake = () => {};
 
   open(ws, grace) {
     this.ws = ws;
-    this.heard = Date.now();
-    this.silence = 1.5 * grace; // until ready tells the ping interval
+    this.seen = Date.now();
+    this.silence = 1.5 * grace; // until ready sets it
     ws.onclose = e => this.lost(e.code, e.reason);
-    ws.onerror = () => ws.readyState || this.lost(1006); // Node below 24 says no more of one that cannot connect
-    // Twice: after a long task the timer may run before what has arrived meanwhile is seen.
+    ws.onerror = () => ws.readyState || this.lost(1006); // before version 24 Node sends no close event if it cannot connect
+    // Check twice: after a long task the timer may run before the frames that have arrived.
     this.watch = setInterval(() => {
-      if (this.silent && this.suspect) this.lost(1006, "nothing was heard of the server");
+      if (this.silent && this.suspect) this.lost(1006, "the server is silent");
       this.suspect = this.silent;
     }, grace / 4);
   }
 
-  // By the clock, which goes on while the machine sleeps, and may be set back.
-  get silent() { return Math.abs(Date.now() - this.heard) > this.silence; }
+  // By the clock, which runs while the machine sleeps, and can be set back.
+  get silent() { return Math.abs(Date.now() - this.seen) > this.silence; }
 
   send(frame) {
     const open = this.ws?.readyState === 1;
@@ -48,43 +48,43 @@ class Connection {
     return open;
   }
 
-  // A WebSocket cannot be told to wait: what is too much for the queue is dropped, for the next connection to bring it again. Only
-  // gaps are not: the server takes any frame of ours for an answer to them.
+  // A WebSocket cannot pause: frames beyond the queue are dropped, and the next connection brings them again. Gaps are kept,
+  // because the server takes any frame of ours as the answer to them.
   push(frame) {
     this.full ||= this.queue.length >= 1000;
     if (!this.full || frame.type === "gap") this.queue.push(frame);
-    this.news();
+    this.wake();
   }
 
-  // Undefined at the end, after what was queued when the connection was lost.
+  // Returns undefined after the last queued frame.
   async next() {
     while (!this.queue.length && !this.end) {
       if (this.full) this.finish({ error: new Error("handler too slow"), now: true });
-      else await new Promise(resolve => { this.news = resolve; });
+      else await new Promise(resolve => { this.wake = resolve; });
     }
     return this.queue.shift();
   }
 
-  // The end of the connection cuts it short.
+  // Ends early with the connection.
   async pause(ms) {
     let timer;
     await Promise.race([this.over, new Promise(resolve => { timer = setTimeout(resolve, ms); })]);
     clearTimeout(timer);
   }
 
-  // An authenticator may quote our tokens.
-  clean(text = "") {
+  // An authenticator may quote tokens.
+  redact(text = "") {
     return this.tokens.reduce((text, token) => token?.length >= 8 ? text.replaceAll(token, "[token]") : text, text);
   }
 
-  // A goaway says more than a connection that just broke.
+  // A goaway says more than a lost connection.
   lost(code, reason) {
     const goaway = this.goaway;
     if (goaway && (code === 1005 || code === 1006)) code = goaway.code;
-    this.finish({ error: new CloseError(code, this.clean(reason || goaway?.reason)), stop: stops(code) });
+    this.finish({ error: new CloseError(code, this.redact(reason || goaway?.reason)), stop: stops(code) });
   }
 
-  // At once: the goodbye of a dead socket may take minutes. The first end counts.
+  // Does not wait: closing a dead socket may take minutes. The first end counts.
   finish(end) {
     if (this.end) return;
     this.end = end;
@@ -94,7 +94,7 @@ class Connection {
       this.ws.close();
     }
     this.life.abort();
-    this.news();
+    this.wake();
   }
 }
 
@@ -111,23 +111,23 @@ export class Tidings {
   #key;
   #listeners = new Map(["state", "ready", "gap", "msg", "live", "acked", "error"].map(type => [type, new Set()]));
   #state = "closed";
-  #run = null; // an AbortController from start to close
-  #running = Promise.resolve(); // until the handler is done with the last run
+  #run = null; // AbortController, from start to close
+  #running = Promise.resolve(); // until the handler of the last run is done
   #conn = null;
   #wake = null; // ends the wait before the next attempt
   #away = false; // the page was left
   #tries = 0;
-  #hurried = false; // after an expired lease, and not live since
-  #unanswered = 0; // connections in a row on which nothing arrived
-  #complained = false; // of an error that nobody listens to
+  #leaseRetried = false; // since an expired lease, until live
+  #unanswered = 0; // connections in a row without any data
+  #warned = false; // about an error without a listener
 
-  // {user, epoch, seq}: up to there everything is handled; undefined: never admitted. Failures of onMessage with the next message are
-  // kept with it, because few pages stay open for minutes: {of: its seq, tries, ms}.
+  // {user, epoch, seq}: everything up to it is handled; undefined: never admitted. It includes the failures of onMessage on the next
+  // message, because few pages stay open for minutes: {of: its seq, tries, ms}.
   #position;
-  #ack = 0; // to be acknowledged
+  #ack = 0; // the seq to acknowledge
   #waiting = 0; // acknowledgements since the last one sent
   #ackTimer = null;
-  #received = 0; // on this connection: an acknowledgement beyond it would be an error
+  #received = 0; // on this connection: an ack beyond it is an error
   #acked = 0; // on this connection
 
   constructor({
@@ -156,7 +156,7 @@ export class Tidings {
     for (const name in rest) throw unknown("option", name, Object.keys(this.#o));
     this.#key = `tidings ${at.href} ${device ?? ""}`;
     this.#position = this.#load();
-    this.#ack = this.#position?.seq ?? 0; // said again: the last time may not have arrived
+    this.#ack = this.#position?.seq ?? 0; // sent again: the last one may not have arrived
   }
 
   get state() { return this.#state; }
@@ -179,8 +179,8 @@ export class Tidings {
     this.#tries = 0;
     this.#away = false;
     const listen = (to, type, listener) => to?.addEventListener?.(type, listener, { signal: run.signal });
-    listen(globalThis, "online", () => this.#hurry("the network is back"));
-    // A page that was left runs on for a moment, and nobody would see what it handles.
+    listen(globalThis, "online", () => this.#reconnect("the network is back"));
+    // After a user leaves a page it runs for a moment, and nobody sees what it handles.
     listen(globalThis, "pagehide", () => {
       this.#sendAck();
       this.#away = true;
@@ -192,7 +192,7 @@ export class Tidings {
     });
     listen(globalThis.document, "visibilitychange", () => {
       if (document.hidden) this.#sendAck();
-      else if (this.#wake || this.#conn?.silent) this.#hurry("the page is back");
+      else if (this.#wake || this.#conn?.silent) this.#reconnect("the page is back");
     });
     this.#running = this.#running.then(() => this.#loop(run));
   }
@@ -224,7 +224,7 @@ export class Tidings {
       this.#sendAck();
       conn.finish(end);
       if (this.#run !== run) return;
-      this.#blame(conn.answered, end.error);
+      this.#hint(conn.answered, end.error);
       if (end.stop) return this.#stop(end.error);
       const wait = this.#pause(end, conn.goaway?.retry_after);
       this.#set("waiting", { error: end.error, wait });
@@ -240,13 +240,13 @@ export class Tidings {
     }
   }
 
-  // Of a connection that is refused a browser tells the page nothing.
-  #blame(answered, error) {
+  // A browser does not tell the page why a connection is refused.
+  #hint(answered, error) {
     if (answered) this.#unanswered = 0;
     else if (error?.code === 1006 && online() && ++this.#unanswered === 3) {
       const page = globalThis.location?.origin;
-      console.error(`Tidings: no answer from ${this.#o.url}. Does the gateway run? Is the url right?`
-        + (page ? ` Does the gateway allow this page (--origin ${page})?` : ""));
+      console.error(`Tidings: no answer from ${this.#o.url}. Check that the gateway runs and the url is right`
+        + (page ? `, and that the gateway allows this page (--origin ${page})` : ""));
     }
   }
 
@@ -254,21 +254,21 @@ export class Tidings {
     const wait = this.#jitter(this.#tries++);
     if (asked > 0) return Math.min(asked, 3600e3);
     if (end.now) return 0;
-    if (end.error?.code !== 4501 || this.#hurried) return wait;
-    this.#hurried = true;
+    if (end.error?.code !== 4501 || this.#leaseRetried) return wait;
+    this.#leaseRetried = true;
     return this.#jitter(0);
   }
 
-  // Full jitter, so that the clients of a gateway that died do not come back together.
+  // Full jitter, so that the clients of a gateway that died do not reconnect together.
   #jitter(tries) { return this.#o.random() * Math.min(this.#o.maxBackoff, this.#o.minBackoff * 2 ** tries); }
 
-  // Not before the time that the server asked for.
-  #hurry(why) {
+  // Not before the time that the server requested.
+  #reconnect(why) {
     if (!(this.#conn?.goaway?.retry_after > 0)) this.#wake?.();
     this.#conn?.finish({ error: new Error(why), now: true });
   }
 
-  // One connection, and what it brings, in order, to its end.
+  // Makes one connection and handles its frames in order.
   async #attempt(conn) {
     const { url, WebSocket, device, grace } = this.#o;
     let token;
@@ -294,25 +294,25 @@ export class Tidings {
 
   async #token(conn) {
     const token = await Promise.race([this.#o.token({ signal: conn.life.signal }), conn.over]);
-    conn.tokens = [...conn.tokens.slice(-1), token]; // an answer may still be to the one before
+    conn.tokens = [...conn.tokens.slice(-1), token]; // the server may still answer the previous token
     return token;
   }
 
   // Does what must not wait for a busy handler, and queues the rest.
   #receive(conn, text) {
-    conn.heard = Date.now();
+    conn.seen = Date.now();
     conn.answered = true;
     let f;
     try {
       f = JSON.parse(text);
-    } catch { /* no type */ }
+    } catch { /* has no type */ }
     const type = f?.type;
     const queued = ["gap", "msg", "live", "acked"].includes(type);
     if (!type || (conn.ready ? type === "ready" : queued)) return conn.finish({ error: new Error(`protocol error: ${type}`) });
     if (queued) conn.push(f);
     switch (type) {
     case "hello":
-      if (f.protocol !== protocol) conn.lost(4406, "the server speaks another protocol");
+      if (f.protocol !== protocol) conn.lost(4406, "the server uses another protocol");
       break;
     case "ready":
       conn.ready = true;
@@ -328,14 +328,14 @@ export class Tidings {
       break;
     case "error":
       if (f.code === "renew_unavailable") this.#renew(conn, 10 * this.#o.minBackoff);
-      this.#emit("error", { error: new Error(conn.clean(`the server reports ${f.code}: ${f.message}`)) });
+      this.#emit("error", { error: new Error(conn.redact(`the server reports ${f.code}: ${f.message}`)) });
       break;
     case "goaway":
       conn.goaway = f;
     }
   }
 
-  // Without a fresh token the lease may end, with 4501, and the next connect asks again.
+  // If it fails, the lease ends with 4501, and the next connection gets a token.
   async #renew(conn, delay) {
     if (conn.renewing) return;
     conn.renewing = true;
@@ -353,7 +353,7 @@ export class Tidings {
   async #handle(conn, { type, ...f }) {
     switch (type) {
     case "ready":
-      // Further back in the same epoch: an older copy of the stream was put back, and reuses numbers.
+      // Lower in the same epoch: an older copy of the stream was restored, and reuses numbers.
       if (!(this.#position?.user === f.user && this.#position.epoch === f.epoch && this.#position.seq <= f.after)) this.#restart(f, f.after);
       this.#reach(f.after);
       this.#set("replaying");
@@ -368,23 +368,23 @@ export class Tidings {
       if (f.seq > this.#position.seq) return this.#deliver(conn, { ...f, epoch: this.#position.epoch, replayed: !conn.live });
       break;
     case "live":
-      // Only here, with all that was missed handled: a server may fail on a message.
+      // Not before live: a server may fail on a message.
       this.#tries = 0;
-      this.#hurried = false;
+      this.#leaseRetried = false;
       conn.live = true;
-      this.#pass(f.seq);
+      this.#advance(f.seq);
       this.#set("live");
       this.#emit("live", f);
       break;
     case "ping":
-      this.#pass(f.seq);
+      this.#advance(f.seq);
       break;
     case "acked":
       this.#emit("acked", f);
     }
   }
 
-  // Until the handler is done with the message, or the connection ends: the next one brings it again.
+  // Returns when the message is handled, or the connection ends; the next one brings it again.
   async #deliver(conn, message) {
     const { onMessage, attempts, patience, poison } = this.#o, at = this.#position;
     for (let n = 0, skipped = false; !skipped; n++) {
@@ -413,7 +413,7 @@ export class Tidings {
     if (this.#state === "retrying") this.#set(conn.live ? "live" : "replaying");
     this.#ack = message.seq;
     this.#waiting++;
-    this.#pass(message.seq);
+    this.#advance(message.seq);
     this.#emit("msg", message);
   }
 
@@ -423,19 +423,19 @@ export class Tidings {
     this.#save();
   }
 
-  // All up to seq is handled, or not ours.
-  #pass(seq) {
+  // Everything up to seq is handled, or for others.
+  #advance(seq) {
     this.#reach(seq);
     if (seq <= this.#position.seq) return;
     this.#position.seq = seq;
     this.#save();
   }
 
-  // What the server has sent may be acknowledged.
+  // Acknowledges only what the server has sent on this connection.
   #reach(seq) {
     this.#received = Math.max(this.#received, seq);
     if (this.#conn.end || Math.min(this.#ack, this.#received) <= this.#acked) return;
-    // The timers of a hidden page may take a minute.
+    // Timers of a hidden page may take a minute.
     if (this.#waiting >= 16 || globalThis.document?.hidden && !this.#conn.queue.length) this.#sendAck();
     else this.#ackTimer ??= setTimeout(() => this.#sendAck(), this.#o.ackEvery);
   }
@@ -449,7 +449,7 @@ export class Tidings {
     this.#waiting = 0;
   }
 
-  // Whose token it is only ready tells. Until then we are who was here last, and if we are not the server ignores it.
+  // Only ready says which user the token belongs to. Until then assume the last one; the server ignores another user's position.
   #load() {
     const { storage, user } = this.#o;
     try {
@@ -458,7 +458,7 @@ export class Tidings {
       want("string", { whose, epoch });
       if (whose !== of || !epoch || !(Number.isSafeInteger(seq) && seq >= 0)) return;
       return { user: whose, epoch, seq, failed: Number.isFinite(failed?.tries + failed?.ms) ? failed : undefined };
-    } catch { /* nothing there, or rubbish */ }
+    } catch { /* nothing or invalid */ }
   }
 
   #save() {
@@ -466,7 +466,7 @@ export class Tidings {
     try {
       storage.setItem(`${this.#key} ${this.#position.user}`, JSON.stringify(this.#position));
       storage.setItem(this.#key, this.#position.user);
-    } catch { /* it is in memory */ }
+    } catch { /* kept in memory */ }
   }
 
   #set(state, more) {
@@ -476,15 +476,15 @@ export class Tidings {
 
   #emit(type, value) {
     const all = this.#listeners.get(type);
-    if (type === "error" && !all.size && (value.skipped || !this.#complained)) {
-      this.#complained = true;
+    if (type === "error" && !all.size && (value.skipped || !this.#warned)) {
+      this.#warned = true;
       console.error("Tidings, without a listener for error:", value);
     }
     for (const listener of all) {
       try {
         listener(value);
       } catch (error) {
-        queueMicrotask(() => { throw error; }); // reported, and nobody else's failure
+        queueMicrotask(() => { throw error; }); // reported, without affecting other listeners
       }
     }
   }

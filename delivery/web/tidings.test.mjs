@@ -15,7 +15,7 @@ const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
 async function until(what, condition) {
   for (const end = Date.now() + 5000; !condition();) {
-    if (Date.now() > end) assert.fail(`in vain: ${what}`);
+    if (Date.now() > end) assert.fail(`timeout waiting for: ${what}`);
     await sleep(1);
   }
 }
@@ -50,7 +50,7 @@ class Socket {
   }
 }
 
-// The page that Node is not.
+// Stands in for the page, which Node does not have.
 const page = new EventTarget();
 const memory = () => {
   const values = new Map();
@@ -69,7 +69,7 @@ afterEach(() => {
   for (const c of clients) c.close();
 });
 
-// make starts a client, and notes all that it says.
+// make starts a client and records its events.
 function make(options = {}) {
   const log = [], handled = [];
   const client = new Tidings({
@@ -85,7 +85,7 @@ function make(options = {}) {
   return { client, log, handled, of, states: () => of("state").map(e => e.state) };
 }
 
-// socket is the nth that was made.
+// socket returns the nth socket that was created.
 async function socket(n = 1) {
   await until(`connection ${n}`, () => Socket.all.length >= n);
   return Socket.all[n - 1];
@@ -143,12 +143,12 @@ test("golden frames of the server", async () => {
     if (type === "msg") s.say(msg(1e6));
     if (type === "hello") s.say(ready);
     const sent = JSON.stringify(s.sent);
-    await until(`${name} is taken`, () => of("ready").length === 1 && (type !== "msg" || of("msg").length === 2));
+    await until(`${name} is handled`, () => of("ready").length === 1 && (type !== "msg" || of("msg").length === 2));
     switch (type) {
     case "ready": case "gap": case "live": case "acked":
       await until(name, () => log.some(e => e.type === type));
       assert.deepEqual(of(type)[0], { type, ...f }, name);
-      if (type === "gap") await until("a word that it was heard", () => s.sent.some(f => f.type === "pong"));
+      if (type === "gap") await until("the answer to the gap", () => s.sent.some(f => f.type === "pong"));
       break;
     case "msg": assert.deepEqual(of("msg")[0], { type, ...f, epoch: "k3f9", replayed: true }, name); break;
     case "error": assert.equal(of("error")[0].error.message, `the server reports ${f.code}: ${f.message}`); break;
@@ -162,7 +162,7 @@ test("golden frames of the server", async () => {
       assert.equal(of("state").at(-1).wait, f.retry_after);
       break;
     case "hello": case "renewed": break;
-    default: assert.fail(`no word on ${type}`);
+    default: assert.fail(`untested type ${type}`);
     }
     if (type === "ping" && f.seq) await until("the position moves", () => client.position.seq === f.seq);
     if (type !== "goaway") assert.notEqual(client.state, "waiting", name);
@@ -192,10 +192,10 @@ test("states, and messages one at a time in order", async () => {
   await until("acks", () => s.acks.at(-1) === 46);
   s.say({ type: "ping", seq: 50 });
   await until("the position", () => client.position.seq === 50);
-  assert.deepEqual(s.acks.filter(seq => seq > 46), [], "what passed is not acknowledged");
+  assert.deepEqual(s.acks.filter(seq => seq > 46), [], "only messages are acknowledged");
 });
 
-test("resumes, drops repeats, and says the last acknowledgement again", async () => {
+test("resumes, drops repeats, and repeats the last acknowledgement", async () => {
   const { handled } = make();
   const first = await admitted(1, msg(42), live(50));
   await until("an ack", () => first.acks.length === 1);
@@ -209,7 +209,7 @@ test("resumes, drops repeats, and says the last acknowledgement again", async ()
   await until("acks", () => second.acks.at(-1) === 51);
 });
 
-test("acknowledgements are gathered", async () => {
+test("acknowledgements are combined", async () => {
   const { handled } = make({ ackEvery: 60 });
   const s = await admitted();
   for (let seq = 42; seq < 52; seq++) s.say(msg(seq));
@@ -221,7 +221,7 @@ test("acknowledgements are gathered", async () => {
   await until("16 at once", () => s.acks.at(-1) === 67);
 });
 
-test("another epoch, another user, a stream that went back", async () => {
+test("another epoch, another user, a restored stream", async () => {
   const { client, handled, of } = make();
   const first = await admitted(1, msg(90), live(90));
   await until("an ack", () => first.acks.length === 1);
@@ -248,7 +248,7 @@ test("another epoch, another user, a stream that went back", async () => {
   await until("an ack", () => fourth.acks.at(-1) === 2);
 });
 
-test("positions are kept for each user, URL and device", async () => {
+test("positions are saved for each user, URL and device", async () => {
   const a = make();
   await admitted(1, msg(42));
   await until("42", () => a.handled.length === 1);
@@ -286,7 +286,7 @@ test("positions are kept for each user, URL and device", async () => {
   assert.deepEqual(await after(), ["7", 5]);
 });
 
-test("storage that throws, or is not there", async () => {
+test("storage that throws or is missing", async () => {
   const refuse = () => { throw new Error("SecurityError"); };
   const storages = [{ getItem: refuse, setItem: refuse }, null, undefined];
   Object.defineProperty(globalThis, "localStorage", { get: refuse, configurable: true });
@@ -319,7 +319,7 @@ test("close codes", async () => {
   }
 });
 
-test("backoff doubles, is jittered, and is reset by live alone", async () => {
+test("backoff doubles, has jitter, and is reset only by live", async () => {
   const { of } = make({ minBackoff: 4, maxBackoff: 20, random: () => 0.5 });
   const waits = () => of("state").filter(e => e.state === "waiting").map(e => e.wait);
   for (let n = 1; n <= 5; n++) (await admitted(n, msg(41 + n))).end(1006);
@@ -334,14 +334,14 @@ test("backoff doubles, is jittered, and is reset by live alone", async () => {
   await socket(8);
 });
 
-test("an expired lease is followed by a first try once", async () => {
+test("an expired lease resets the backoff once", async () => {
   const { of } = make({ minBackoff: 4, maxBackoff: 64, random: () => 0.5 });
   for (let n = 1; n <= 4; n++) (await socket(n)).end(n === 1 ? 1006 : 4501);
   await until("waits", () => of("state").filter(e => e.wait !== undefined).length === 4);
   assert.deepEqual(of("state").filter(e => e.wait !== undefined).map(e => e.wait), [2, 2, 8, 16]);
 });
 
-test("tokens: async, asked again, refused, unavailable", async () => {
+test("tokens: async, requested again, refused, unavailable", async () => {
   let n = 0;
   const a = make({
     token: async ({ signal }) => {
@@ -376,14 +376,14 @@ test("tokens: async, asked again, refused, unavailable", async () => {
   assert.equal(c.of("state").at(-1).error.name, "Unauthorized");
 });
 
-test("a token is not quoted", async () => {
+test("errors do not contain the token", async () => {
   const { of } = make({ token: () => "secret-token" });
   (await admitted()).end(4401, "no such token: secret-token");
   await until("closed", () => of("state").at(-1).state === "closed");
   assert.equal(of("state").at(-1).error.message, "closed with 4401: no such token: [token]");
 });
 
-test("a handler that fails is called again, and nothing overtakes", async () => {
+test("a handler that fails is called again, and later messages wait", async () => {
   let failures = 3;
   const { client, handled, of } = make({
     onMessage: async m => {
@@ -402,7 +402,7 @@ test("a handler that fails is called again, and nothing overtakes", async () => 
   assert.ok(of("error").every(e => e.message.seq === 43 && !e.skipped));
 });
 
-test("a connection that ends while a handler fails brings the message again", async () => {
+test("a message whose handler fails when the connection ends is delivered again", async () => {
   let fail = true;
   const { client, handled, of } = make({
     minBackoff: 1000, maxBackoff: 100000, random: () => 0.01,
@@ -426,7 +426,7 @@ test("a connection that ends while a handler fails brings the message again", as
 
 const never = m => { if (m.seq === 43) throw new Error("never"); };
 
-test("a message that cannot be handled is skipped, after at least five attempts over five minutes", async () => {
+test("a message is skipped after at least five failures over five minutes", async () => {
   let waited = 0;
   const { client, of, states } = make({ onMessage: never, minBackoff: 1, maxBackoff: 20, random: () => 0.5, patience: 50 });
   client.on("state", e => { if (e.state === "retrying") waited += e.wait; });
@@ -442,11 +442,11 @@ test("a message that cannot be handled is skipped, after at least five attempts 
 
   const defaults = make({ onMessage: never, minBackoff: 1e5, maxBackoff: 1e5, random: () => 1e-8, storage: null });
   await admitted(2, msg(43));
-  await until("attempts", () => defaults.of("error").length > 20); // but no five minutes
+  await until("attempts", () => defaults.of("error").length > 20); // but less than five minutes
   assert.ok(defaults.of("error").every(e => !e.skipped));
 });
 
-test("attempts and time are kept when the page is loaded again", async () => {
+test("attempts and time survive a reload of the page", async () => {
   for (let page = 1; page <= 5; page++) {
     const { client, of } = make({ onMessage: never, patience: 30, minBackoff: 10, maxBackoff: 10, random: () => 1 });
     await admitted(page, msg(43));
@@ -456,10 +456,10 @@ test("attempts and time are kept when the page is loaded again", async () => {
     if (page < 3) assert.equal(client.position.seq, 41);
     if (client.position.seq === 43) return;
   }
-  assert.fail("it is not skipped");
+  assert.fail("the message is not skipped");
 });
 
-test("no failure counts while the browser is offline, or the connection is down", async () => {
+test("failures do not count while the browser is offline or the connection is lost", async () => {
   const navigator = { onLine: false };
   Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true, writable: true });
   const fails = { onMessage: never, attempts: 3, patience: 0 };
@@ -480,12 +480,12 @@ test("no failure counts while the browser is offline, or the connection is down"
   assert.ok(b.of("error").every(e => !e.skipped), "skipped while the connection is down");
 });
 
-test("a backlog behind a message that cannot be handled", async () => {
+test("a backlog after a message whose handler fails", async () => {
   const { client, of } = make({ onMessage: never, patience: 0 });
   const s = await admitted(1, ...Array.from({ length: 3000 }, (_, i) => msg(43 + i)));
   await until("skipped", () => of("error").at(-1)?.skipped);
   assert.equal(of("error").length, 5);
-  assert.equal(Socket.all.length, 1, "it connects again for each attempt");
+  assert.equal(Socket.all.length, 1, "it reconnects for each attempt");
   const again = await socket(2);
   again.open();
   assert.equal(again.sent[0].after, client.position.seq);
@@ -504,15 +504,15 @@ test("poison: stop", async () => {
   await until("closed again", () => of("error").length === 4);
 });
 
-// complaints are what clients write to the console in here.
-function complaints(t) {
+// consoleErrors returns what clients write to the console during the test.
+function consoleErrors(t) {
   const said = [];
   t.mock.method(console, "error", (...words) => { said.push(words.map(w => w.error?.message ?? w).join(" ")); });
   return said;
 }
 
-test("errors that nobody listens to are written to the console once", async t => {
-  const said = complaints(t);
+test("errors without a listener are written to the console once", async t => {
+  const said = consoleErrors(t);
   const client = new Tidings({
     url: "http://push.example", token: () => "token-1", WebSocket: Socket, minBackoff: 1, maxBackoff: 2, patience: 0, onMessage: never,
   });
@@ -528,8 +528,8 @@ test("errors that nobody listens to are written to the console once", async t =>
   assert.equal(said.length, 2);
 });
 
-test("what may be wrong is written to the console once after three refusals", async t => {
-  const said = complaints(t);
+test("possible causes are written to the console once after three refused connections", async t => {
+  const said = consoleErrors(t);
   globalThis.location = { origin: "https://app.example" };
   const { client } = make();
   for (let n = 1; n <= 6; n++) {
@@ -538,7 +538,7 @@ test("what may be wrong is written to the console once after three refusals", as
     refused.end(1006);
   }
   assert.match(said[0], /ws:\/\/push\.example\/v1\/ws.*--origin https:\/\/app\.example/);
-  (await admitted(7)).end(1006); // it answers
+  (await admitted(7)).end(1006); // this connection is answered
   for (let n = 8; n <= 9; n++) (await socket(n)).end(1006);
   await socket(10);
   assert.equal(said.length, 1);
@@ -546,7 +546,7 @@ test("what may be wrong is written to the console once after three refusals", as
   delete globalThis.location;
 });
 
-test("what was queued when a connection is lost is handled", async () => {
+test("messages queued when a connection is lost are handled", async () => {
   let go;
   const { handled } = make({
     onMessage: async m => {
@@ -564,7 +564,7 @@ test("what was queued when a connection is lost is handled", async () => {
   assert.deepEqual(handled, [42, 43]);
 });
 
-test("what a slow handler leaves no room for comes with the next connection", async () => {
+test("messages that do not fit into the queue arrive on the next connection", async () => {
   let go;
   const slow = new Promise(resolve => { go = resolve; });
   const { handled, of } = make({
@@ -589,7 +589,7 @@ test("what a slow handler leaves no room for comes with the next connection", as
   assert.equal(of("state").find(e => e.state === "waiting").wait, 0);
 });
 
-test("silence ends a connection, and its close is not waited for", async () => {
+test("silence ends a connection without waiting for its close", async () => {
   const { of } = make({ grace: 40 });
   const s = await socket(1);
   s.open(hello, { ...ready, ping: 60 });
@@ -597,17 +597,17 @@ test("silence ends a connection, and its close is not waited for", async () => {
     await sleep(20);
     s.say({ type: "ping" });
   }
-  assert.equal(Socket.all.length, 1, "it is taken for dead while it pings");
+  assert.equal(Socket.all.length, 1, "a connection that pings was closed");
   await socket(2);
   assert.equal(s.readyState, 2);
-  assert.match(of("state").find(e => e.error).error.message, /nothing was heard/);
+  assert.match(of("state").find(e => e.error).error.message, /the server is silent/);
   s.say(msg(42));
   s.end(4401);
-  assert.notEqual(of("state").at(-1).state, "closed", "the old connection still speaks");
-  await socket(3); // the second is never answered at all
+  assert.notEqual(of("state").at(-1).state, "closed", "an event of the old connection was handled");
+  await socket(3); // the second never gets an answer
 });
 
-test("the network is back", async () => {
+test("the network comes back", async () => {
   const { client, states } = make({ minBackoff: 1e6, maxBackoff: 1e6, random: () => 1 });
   (await admitted(1, live(41))).end(1006);
   await until("waiting", () => client.state === "waiting");
@@ -621,11 +621,11 @@ test("the network is back", async () => {
   await until("waiting", () => client.state === "waiting");
   page.dispatchEvent(new Event("online"));
   await sleep(20);
-  assert.equal(client.state, "waiting", "it comes before the time that the server asked for");
+  assert.equal(client.state, "waiting", "it reconnected before the time that the server requested");
   assert.deepEqual(states().filter(s => s === "waiting").length, 3);
 });
 
-test("a page that is looked at again", async () => {
+test("a page becomes visible again", async () => {
   const { client } = make({ minBackoff: 1e6, maxBackoff: 1e6, random: () => 1, ackEvery: 1e5 });
   const s = await admitted(1, live(41));
   await until("live", () => client.state === "live");
@@ -650,7 +650,7 @@ test("acknowledgements are flushed when the page is hidden, and on close", async
   document.hidden = true;
   document.dispatchEvent(new Event("visibilitychange"));
   assert.deepEqual(s.acks, [43]);
-  s.say(msg(44)); // by the timer of a hidden page it might take a minute
+  s.say(msg(44)); // a timer of a hidden page could take a minute
   await until("an ack", () => s.acks.at(-1) === 44);
   document.hidden = false;
   s.say(msg(45));
@@ -659,7 +659,7 @@ test("acknowledgements are flushed when the page is hidden, and on close", async
   assert.deepEqual(s.acks, [43, 44, 45]);
 });
 
-test("a page that was left handles nothing, and may come back", async () => {
+test("after a user leaves a page it handles nothing until the user returns", async () => {
   const { client, handled } = make({ ackEvery: 1e5 });
   const s = await admitted(1, msg(42));
   await until("42", () => handled.length === 1);
@@ -668,7 +668,7 @@ test("a page that was left handles nothing, and may come back", async () => {
   assert.deepEqual(s.acks, [42]);
   s.say(msg(44));
   await sleep(20);
-  assert.equal(Socket.all.length, 1, "it connects again");
+  assert.equal(Socket.all.length, 1, "it reconnected");
   page.dispatchEvent(new Event("pageshow"));
   const again = await socket(2);
   again.open();
@@ -682,14 +682,14 @@ test("a page that was left handles nothing, and may come back", async () => {
   assert.equal(Socket.all.length, 2);
   page.dispatchEvent(new Event("pageshow"));
   await socket(3);
-  page.dispatchEvent(new Event("pageshow")); // as after the load of a page
+  page.dispatchEvent(new Event("pageshow")); // browsers send it after a page load too
   await sleep(20);
   assert.equal(Socket.all.length, 3);
   page.dispatchEvent(new Event("pagehide"));
   client.close();
 });
 
-test("what is no frame, or comes too early, ends the connection", async () => {
+test("invalid or early frames end the connection", async () => {
   const bad = ["{", "[]", "null", '"text"', "{}", msg(1), live(1)];
   const { of } = make();
   for (const [i, frame] of bad.entries()) (await socket(i + 1)).open(hello, frame);
@@ -700,7 +700,7 @@ test("what is no frame, or comes too early, ends the connection", async () => {
   assert.equal(of("msg").length, 0);
 });
 
-test("close leaves nothing behind, in any state", async () => {
+test("close releases everything, in any state", async () => {
   const timers = () => process.getActiveResourcesInfo().filter(r => r === "Timeout").length;
   const before = timers();
   let release;
@@ -753,10 +753,10 @@ test("close in a callback, and start again", async () => {
   assert.equal(Socket.all.length, 1);
 });
 
-test("one listener's failure is not another's, and off takes it away", async () => {
+test("a listener that throws does not affect others, and can be removed", async () => {
   const { client, of } = make();
   const thrown = [];
-  const real = globalThis.queueMicrotask; // where errors become the page's; the runner would take them for the test's
+  const real = globalThis.queueMicrotask; // errors in microtasks are reported to the page; the test runner would fail the test
   globalThis.queueMicrotask = report => { try { report(); } catch (error) { thrown.push(error.message); } };
   const off = client.on("live", () => { throw new Error("a listener"); });
   const s = await admitted(1, live(41));
@@ -768,7 +768,7 @@ test("one listener's failure is not another's, and off takes it away", async () 
   await until("42", () => client.position.seq === 42);
 });
 
-test("options that cannot work", () => {
+test("invalid options", () => {
   const good = { url: "ws://push.example", token: () => "", onMessage: () => {}, WebSocket: Socket };
   for (const [name, bad] of Object.entries({ url: [undefined, "ftp://a", "ws://user@a", "http://"], token: ["t"], onMessage: [null] })) {
     for (const value of bad) assert.throws(() => new Tidings({ ...good, [name]: value }), TypeError, `${name}: ${value}`);

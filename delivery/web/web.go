@@ -1,4 +1,5 @@
-// Package web holds what the gateway serves to browsers: the JavaScript client, and the demo page.
+// Package web contains what the gateway serves to browsers: the JavaScript client and the demo
+// page.
 package web
 
 import (
@@ -12,17 +13,19 @@ import (
 //go:embed index.html demo.css demo.js
 var pages embed.FS
 
-// policy lets the page run our own files and speak to its own host, by WebSocket too, and nothing else.
+// policy allows the page to load its own files and to connect to its own host, also by WebSocket,
+// and nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Demo serves the demo page of `tidings gateway --dev`. With a key of the HTTP API it publishes, without it says how to.
+// Demo returns a handler for the demo page of `tidings gateway --dev`. With an API key the page
+// publishes; without one it shows commands that publish.
 func Demo(key string) http.Handler {
 	mux := http.NewServeMux()
 	serve := func(path, name, kind string) {
 		text, err := pages.ReadFile(name)
 		if err != nil {
-			panic(err) // it is embedded
+			panic(err) // impossible: the file is embedded
 		}
 		const field = `<meta name="tidings-key" content="`
 		text = bytes.Replace(text, []byte(field), []byte(field+html.EscapeString(key)), 1)
@@ -31,7 +34,7 @@ func Demo(key string) http.Handler {
 			h.Set("Content-Type", kind+"; charset=utf-8")
 			h.Set("Content-Security-Policy", policy)
 			h.Set("X-Content-Type-Options", "nosniff")
-			h.Set("Cache-Control", "no-store") // there may be a key in it
+			h.Set("Cache-Control", "no-store") // the page may contain a key
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
 		})
 	}

@@ -51,20 +51,20 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// The page must work where there is no internet, and never make markup of what came over the wire. That it does not is
-// shown in the browser; this is about the next line that somebody writes.
+// The page must work without internet access, and must never turn data into markup.
+// TestDemoInBrowser checks that it does not; this test guards against future changes.
 func TestDemoSource(t *testing.T) {
 	var page string
 	for _, path := range []string{"/", "/demo.js", "/demo.css"} {
 		_, text := get(t, path)
 		page += text
 	}
-	page = strings.ReplaceAll(page, "xmlns='http://www.w3.org/2000/svg'", "") // a name, nothing is loaded
+	page = strings.ReplaceAll(page, "xmlns='http://www.w3.org/2000/svg'", "") // a namespace; nothing is loaded
 	for what, pattern := range map[string]string{
-		"an external URL":       `(?i)(https?|wss?):\\?/\\?/|(src|href|action)\s*=\s*["']?//|(?-i:\burl\()|@import`,
-		"a part from elsewhere": `(?i)<(img|iframe|object|embed|style)\b|\sstyle=|\s(src|href)="[^/#d]|from "[^/]`,
-		"markup made of text":   `innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|DOMParser|createContextualFragment`,
-		"code made of text":     `\beval\b|\bFunction\(|set(Timeout|Interval)\(\s*["'` + "`]",
+		"an external URL":      `(?i)(https?|wss?):\\?/\\?/|(src|href|action)\s*=\s*["']?//|(?-i:\burl\()|@import`,
+		"an external resource": `(?i)<(img|iframe|object|embed|style)\b|\sstyle=|\s(src|href)="[^/#d]|from "[^/]`,
+		"markup made of text":  `innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|DOMParser|createContextualFragment`,
+		"code made of text":    `\beval\b|\bFunction\(|set(Timeout|Interval)\(\s*["'` + "`]",
 	} {
 		if found := regexp.MustCompile(pattern).FindString(page); found != "" {
 			t.Errorf("the page has %s: %q", what, found)
