@@ -1,10 +1,10 @@
 <?php
 // A backend in PHP without a library: the NATS protocol over a socket.
 //
-//   php backend.php answer SUBJECT           answer the gateways' questions about tokens
+//   php backend.php answer SUBJECT           answer authentication requests of gateways
 //   php backend.php publish USER DATA [ID]   publish a notification and print the acknowledgement
 //
-// NATS_SERVER says where NATS is, 127.0.0.1:4222 if nothing does.
+// NATS_SERVER is the address of NATS; default 127.0.0.1:4222.
 
 final class Nats
 {
@@ -16,18 +16,18 @@ final class Nats
         if (!$this->socket) {
             throw new RuntimeException("connect to $server: $error");
         }
-        // The server pings every two minutes: after three the connection is dead.
+        // The server sends a ping every two minutes. After three minutes without data, the connection is dead.
         stream_set_timeout($this->socket, 180);
         $options = ['name' => 'backend.php', 'lang' => 'php', 'version' => PHP_VERSION,
             'verbose' => false, 'pedantic' => false, 'headers' => true, 'no_responders' => true];
         $this->send('CONNECT ' . json_encode($options) . "\r\n");
     }
 
-    /** Subscribes. Of those with the same queue, one gets each message. */
+    /** Subscribes. Of all subscribers with the same queue, only one gets each message. */
     public function subscribe(string $subject, string $queue = ''): void
     {
         $this->send("SUB $subject $queue 1\r\nPING\r\n");
-        while ($this->line() !== 'PONG') { // the server has it, or else says what is wrong
+        while ($this->line() !== 'PONG') { // the server has processed the subscription, or reports an error
         }
     }
 
@@ -39,7 +39,7 @@ final class Nats
         $this->send(($head ? 'HPUB' : 'PUB') . " $subject $reply $sizes\r\n$head$data\r\n");
     }
 
-    /** Publishes and returns the answer. */
+    /** Publishes and returns the reply. */
     public function request(string $subject, string $data, array $headers = []): string
     {
         $inbox = '_INBOX.' . bin2hex(random_bytes(12));
@@ -48,12 +48,12 @@ final class Nats
         $this->publish($subject, $data, $inbox, $headers);
         ['headers' => $head, 'data' => $answer] = $this->next();
         if (str_starts_with($head, 'NATS/1.0 503')) {
-            throw new RuntimeException("nobody takes $subject");
+            throw new RuntimeException("no subscriber to $subject");
         }
         return $answer;
     }
 
-    /** Waits for a message. */
+    /** Waits for the next message. */
     public function next(): array
     {
         do { // MSG subject sid [reply] size, HMSG subject sid [reply] size-of-headers size
@@ -98,7 +98,7 @@ $nats = new Nats(getenv('NATS_SERVER') ?: '127.0.0.1:4222');
 if ($command === 'answer') {
     $nats->subscribe($first, 'backend');
     echo "answering on $first\n";
-    $users = ['token-1' => 1, 'token-2' => 2]; // here goes a look into the sessions
+    $users = ['token-1' => 1, 'token-2' => 2]; // replace this with a lookup of the session
     while (true) {
         ['reply' => $reply, 'data' => $token] = $nats->next();
         $user = $users[$token] ?? null;
@@ -108,7 +108,7 @@ if ($command === 'answer') {
 }
 if ($command === 'publish') {
     $name = strtr(rawurlencode($first), ['.' => '%2E', '~' => '%7E']);
-    // NATS tells repeats by Nats-Msg-Id, in the whole stream: the name makes it the user's own.
+    // NATS detects duplicates by Nats-Msg-Id within the whole stream, so the id includes the user.
     $headers = $id === '' ? [] : ["Nats-Msg-Id: user.$name.$id", "Tidings-Id: $id"];
     $acknowledgement = json_decode($nats->request("notify.user.$name", $data, $headers), true);
     if (!isset($acknowledgement['seq'])) {

@@ -1,14 +1,14 @@
 // A backend in Node, with the libraries of NATS.
 //
-//   node backend.js answer SUBJECT…             answer the gateways' questions about tokens
-//   node backend.js publish USER DATA           publish a notification, without waiting to hear that it is stored
-//   node backend.js jetstream USER DATA [ID]    publish it, and wait
+//   node backend.js answer SUBJECT…             answer authentication requests of gateways
+//   node backend.js publish USER DATA           publish a notification without waiting for an acknowledgement
+//   node backend.js jetstream USER DATA [ID]    publish it and wait for the acknowledgement
 //
-// NATS_URL says where NATS is, 127.0.0.1:4222 if nothing does.
+// NATS_URL is the address of NATS; default 127.0.0.1:4222.
 import { jetstream } from "@nats-io/jetstream";
 import { connect, headers } from "@nats-io/transport-node";
 
-const users = { // here goes a look into the sessions
+const users = { // replace this with a lookup of the session
   "token-1": { user_id: 1 },
   "token-anna": { user_id: "anna@example.com", topics: ["releases"], expires_in: 3600 },
 };
@@ -23,7 +23,7 @@ async function answer(subject) {
   }
 }
 
-// What encodeURIComponent leaves alone must be encoded too.
+// These characters are not encoded by encodeURIComponent, but must be.
 const name = user => encodeURIComponent(user).replace(/[.!~*'()]/g, c => "%" + c.charCodeAt(0).toString(16).toUpperCase());
 
 const nc = await connect({ servers: process.env.NATS_URL ?? "127.0.0.1:4222", maxReconnectAttempts: -1 });
@@ -40,7 +40,7 @@ switch (command) {
     const h = headers();
     if (id) {
       h.set("Tidings-Id", id);
-      h.set("Nats-Msg-Id", `user.${name(user)}.${id}`); // NATS tells repeats by it, in the whole stream
+      h.set("Nats-Msg-Id", `user.${name(user)}.${id}`); // NATS detects duplicates by this id within the whole stream
     }
     const stored = await jetstream(nc).publish(`notify.user.${name(user)}`, data, { headers: h });
     console.log(`stored, seq ${stored.seq}${stored.duplicate ? ", once more" : ""}`);
@@ -50,4 +50,4 @@ switch (command) {
     console.error("usage: node backend.js answer SUBJECT… | publish USER DATA | jetstream USER DATA [ID]");
     process.exitCode = 2;
 }
-await nc.drain(); // and with it goes what is still to be sent
+await nc.drain(); // also sends what is still buffered
