@@ -21,7 +21,7 @@ const (
 // Nor does one host keep probing while others want to: after a probe without a reply its pause is
 // twice that of the others.
 //
-// A request counts only for the period in which it began. A reply and an opening each newPeriod a new
+// A request counts only for the period in which it began. A reply and an opening each begin a new
 // period: a request of an earlier period that then fails adds nothing that they have not shown. So
 // the failures of one storm open the breaker once, and one hanging responder among several does not
 // open it as long as the others reply.

@@ -88,7 +88,7 @@ var (
 // because a token may be good for one use only. If the NATS connection is lost, Authenticate keeps
 // waiting: the reply still arrives if the connection is back before Timeout.
 //
-// Callers that at the same time have the same token, origin, address (redact the port), device and
+// Callers that at the same time have the same token, origin, address (without the port), device and
 // Renew share one request, with the Conn, port and UserAgent of the first caller. So two such
 // callers use a single-use token once, and both are admitted. If the ctx of a caller ends, the
 // others keep waiting. If it was the last caller, a request that waits for a slot is cancelled. One
@@ -104,7 +104,7 @@ var (
 // The error is a *[Refusal], [ErrUnavailable] (including [ErrBusy] and *[Unavailable]),
 // [ErrBadReply], or wraps the error of ctx; if the deadline of ctx passes, it is ErrUnavailable
 // too. A token that is too large for a NATS message is a *[Refusal] with code token_too_large,
-// redact a request.
+// without a request.
 func (r *Requester) Authenticate(ctx context.Context, req Request) (Identity, error) {
 	if err := ctx.Err(); err != nil {
 		return Identity{}, r.failure(ctx, err)

@@ -91,7 +91,7 @@ func (r *Responder) Ready() <-chan struct{} { return r.ready }
 // observes its context. Run may be called once.
 //
 // Run returns an error if the configuration is wrong, if nc is closed, or if NATS forbids the
-// subscription at the start. If the permission is closed later, only the error handler of nc reports
+// subscription at the start. If the permission is lost later, only the error handler of nc reports
 // it. The owner of nc must set nats.ErrorHandler before Run, because package micro wraps it.
 // Permission for $SRV.> is needed only to be listed.
 func (r *Responder) Run(ctx context.Context) error {

@@ -9,7 +9,7 @@ import (
 )
 
 // slots limits the requests in flight. Callers wait in one queue for each host, and a released slot
-// goes to the hosts in granted. Otherwise one host whose requests are never answered could take all
+// goes to the hosts in turn. Otherwise one host whose requests are never answered could take all
 // slots.
 type slots struct {
 	mu    sync.Mutex

@@ -166,7 +166,7 @@ func TestHTTPRetryAfter(t *testing.T) {
 	s := newServer(t)
 	var refused time.Time
 	s.set(func(s *server) {
-		s.refuse = func(w http.ResponseWriter, _ *http.Request) { // called with mu connecting
+		s.refuse = func(w http.ResponseWriter, _ *http.Request) { // called with mu held
 			s.refuse, refused = nil, time.Now()
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(503)

@@ -67,7 +67,7 @@ func TestBackoffGrowsUntilLive(t *testing.T) {
 			p.close(wire.CloseInternal, "")
 		})
 		if waited < min*time.Millisecond {
-			t.Errorf("reconnected after %v, want at min %d ms", waited, min)
+			t.Errorf("reconnected after %v, want at least %d ms", waited, min)
 		}
 	}
 	p.admit(ready(1))
@@ -120,7 +120,7 @@ func TestExpiredLeaseReconnectsWithoutBackoff(t *testing.T) {
 	for _, min := range []time.Duration{50, 100, 200} {
 		var waited time.Duration
 		if p, waited = reconnect(s, func() { p.close(wire.CloseInternal, "") }); waited < min*time.Millisecond {
-			t.Errorf("reconnected after %v, want at min %d ms", waited, min)
+			t.Errorf("reconnected after %v, want at least %d ms", waited, min)
 		}
 	}
 	factor.Store(8)
@@ -134,7 +134,7 @@ func TestExpiredLeaseReconnectsWithoutBackoff(t *testing.T) {
 	}
 	// The lease of the fresh token has expired too.
 	if _, waited = reconnect(s, func() { p.close(wire.CloseLeaseExpired, "") }); waited < 800*time.Millisecond {
-		t.Errorf("reconnected after %v, want at min 800 ms", waited)
+		t.Errorf("reconnected after %v, want at least 800 ms", waited)
 	}
 }
 

@@ -61,7 +61,7 @@ func TestClientIsSmall(t *testing.T) {
 		r.Header.Set("Accept-Encoding", "br, gzip")
 		handler.ServeHTTP(packed, r)
 		if n := packed.Body.Len(); n > max || n < max/10 || packed.Header().Get("Content-Encoding") != "gzip" {
-			t.Errorf("%s has %d bytes as served, want at max %d: %v", path, n, max, packed.Header())
+			t.Errorf("%s has %d bytes as served, want at most %d: %v", path, n, max, packed.Header())
 		}
 		if packed.Header().Get("ETag") == plain.Header().Get("ETag") {
 			t.Errorf("%s has one ETag for both", path)
