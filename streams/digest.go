@@ -29,17 +29,20 @@ func (n *Notification) digest() string {
 }
 
 // checkDuplicate compares a message with the one that was stored before with its id. It returns an error that wraps ErrConflict if
-// they differ, and nil if that cannot be known: the original is gone or has no digest, or this NATS user may not read the stream.
-func (p *Publisher) checkDuplicate(ctx context.Context, msg *nats.Msg, seq uint64) error {
+// they differ, and false if they cannot be compared: the original is gone or has no digest, or this NATS user may not read the stream.
+func (p *Publisher) checkDuplicate(ctx context.Context, msg *nats.Msg, seq uint64) (checked bool, err error) {
 	original, err := p.headerAt(ctx, seq)
 	if err != nil {
-		return fmt.Errorf("the id was used at seq %d; reading that: %w", seq, err)
+		return false, fmt.Errorf("the id was used at seq %d; reading that: %w", seq, err)
 	}
 	id, was := msg.Header.Get(jetstream.MsgIDHeader), original.Get(HeaderDigest)
-	if original.Get(jetstream.MsgIDHeader) != id || was == "" || was == msg.Header.Get(HeaderDigest) {
-		return nil
+	if original.Get(jetstream.MsgIDHeader) != id || was == "" {
+		return false, nil
 	}
-	return fmt.Errorf("%w: %.100q, at seq %d (publish with an id of its own; the same id is for the same data, kind and content type)",
+	if was == msg.Header.Get(HeaderDigest) {
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: %.100q, at seq %d (publish with an id of its own; the same id is for the same data, kind and content type)",
 		ErrConflict, strings.TrimPrefix(id, idScope(msg.Subject)), seq)
 }
 

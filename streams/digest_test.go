@@ -89,7 +89,7 @@ func TestAnIDUsedAgainOfWhatIsNotKnown(t *testing.T) {
 		return nil
 	})
 	for _, id := range []string{"plain", "deleted", "broken"} {
-		if r, err := g.pub.User(ctx, "alice", streams.Notification{ID: id, Data: []byte("other")}); err != nil || !r.Duplicate {
+		if r, err := g.pub.User(ctx, "alice", streams.Notification{ID: id, Data: []byte("other")}); err != nil || !r.Duplicate || !r.Unchecked {
 			t.Errorf("%s: %+v, %v", id, r, err)
 		}
 	}
@@ -112,7 +112,7 @@ func TestAnIDUsedAgainWithoutTheRightToRead(t *testing.T) {
 	}
 	for i := range 4 {
 		r, err := pub.User(testContext(t, patience), "alice", streams.Notification{ID: "x", Data: fmt.Append(nil, i)})
-		if err != nil || r.Seq != 1 || r.Duplicate != (i > 0) {
+		if err != nil || r.Seq != 1 || r.Duplicate != (i > 0) || r.Unchecked != (i > 0) {
 			t.Errorf("%d: %+v, %v", i, r, err)
 		}
 	}
@@ -139,7 +139,7 @@ func TestAnIDUsedAgainFromAnotherAccount(t *testing.T) {
 		}
 		for i := range 2 {
 			r, err := pub.User(testContext(t, patience), "alice", streams.Notification{ID: "x", Data: fmt.Append(nil, i)})
-			if err != nil || r.Seq != 1 || r.Duplicate != (i > 0) {
+			if err != nil || r.Seq != 1 || r.Duplicate != (i > 0) || r.Unchecked != (i > 0) {
 				t.Errorf("%q, %d: %+v, %v", jetStream, i, r, err)
 			}
 		}

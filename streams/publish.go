@@ -23,7 +23,7 @@ var (
 	// ErrBadNotification is wrapped where an id, kind, TTL or content type cannot be sent.
 	ErrBadNotification = errors.New("unusable notification")
 	// ErrConflict is wrapped if the id was used within the duplicates window, for the same recipient, for a notification with other
-	// data, kind or content type. Nothing is stored. A publisher that may not read the stream gets a Receipt with Duplicate instead.
+	// data, kind or content type. Nothing is stored. If the two cannot be compared, the publisher gets a Receipt with Unchecked instead.
 	ErrConflict = errors.New("the id is another notification's")
 )
 
@@ -43,7 +43,10 @@ type Notification struct {
 type Receipt struct {
 	Seq       uint64
 	ID        string
-	Duplicate bool // the same notification was there already, with this sequence
+	Duplicate bool // a notification with this id was there already, with this sequence
+	// Unchecked reports that a Duplicate was not compared with the stored notification, which may be another one. The publisher may
+	// not read the stream, or the stored notification is gone or has no Tidings-Digest header.
+	Unchecked bool
 }
 
 // Result is what became of a notification to one of many users.
@@ -64,8 +67,8 @@ type Publisher struct {
 }
 
 // NewPublisher returns a publisher to the stream that Config names. It needs no right but to publish. With that to
-// $JS.API.STREAM.MSG.GET.<stream> it finds an id that is used again for something else; without, NATS reports the missing right to
-// the connection's error handler, once, when an id comes for the second time.
+// $JS.API.STREAM.MSG.GET.<stream> it finds an id that is used again for something else. Without it, the receipt of a repeated id is
+// Unchecked, and NATS reports the missing right to the connection's error handler, once, when an id is repeated for the first time.
 func NewPublisher(nc *nats.Conn, cfg Config) (*Publisher, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -143,9 +146,10 @@ func (p *Publisher) publish(ctx context.Context, subject string, n Notification)
 	}
 	var failed error // the last that says why, rather than that the time was over
 	for attempt := 0; ; attempt++ {
-		ack, err := p.try(ctx, msg, min(requestTimeout, time.Second<<min(attempt, 10)))
+		receipt, err := p.try(ctx, msg, min(requestTimeout, time.Second<<min(attempt, 10)))
 		if err == nil {
-			return Receipt{Seq: ack.Sequence, ID: n.ID, Duplicate: ack.Duplicate}, nil
+			receipt.ID = n.ID
+			return receipt, nil
 		}
 		if failed == nil || ctx.Err() == nil {
 			failed = err
@@ -161,18 +165,26 @@ func (p *Publisher) publish(ctx context.Context, subject string, n Notification)
 	}
 }
 
-// try publishes once, and waits for the acknowledgement.
-func (p *Publisher) try(ctx context.Context, msg *nats.Msg, within time.Duration) (*jetstream.PubAck, error) {
+// try publishes once, and waits for the acknowledgement. It returns a receipt without ID.
+func (p *Publisher) try(ctx context.Context, msg *nats.Msg, within time.Duration) (Receipt, error) {
 	if err := sendable(p.nc, msg); err != nil {
-		return nil, err
+		return Receipt{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	ack, err := p.js.PublishMsg(ctx, msg)
-	if err == nil && ack.Duplicate {
-		err = p.checkDuplicate(ctx, msg, ack.Sequence)
+	if err != nil {
+		return Receipt{}, err
 	}
-	return ack, err
+	receipt := Receipt{Seq: ack.Sequence, Duplicate: ack.Duplicate}
+	if ack.Duplicate {
+		checked, err := p.checkDuplicate(ctx, msg, ack.Sequence)
+		if err != nil {
+			return Receipt{}, err
+		}
+		receipt.Unchecked = !checked
+	}
+	return receipt, nil
 }
 
 // sendable returns the error with which nats.go would refuse a request. It must be asked before each request of any size, since nats.go

@@ -81,7 +81,7 @@ USER is the first user, --to names further ones; with --to, give DATA or - too.`
 	flags.SortFlags = false
 	flags.StringVar(&topic, "topic", "", "publish to this topic instead of to users")
 	flags.StringArrayVar(&alsoTo, "to", nil, "further user, beside USER; repeat for more")
-	flags.StringVar(&n.ID, "id", "", "id of the notification: published twice within the duplicates window, it is stored once; with other data it is refused")
+	flags.StringVar(&n.ID, "id", "", "id of the notification: published twice within the duplicates window, it is stored once; with other data it is refused, if this NATS user may read the stream, or else reported as not compared")
 	flags.StringVar(&n.Kind, "kind", "", "kind of the notification, such as order.shipped")
 	flags.StringVar(&n.ContentType, "content-type", "", "content type of the data; with text/… data that is JSON is delivered as a string")
 	durationVar(flags, &n.TTL, "ttl", 0, "time after which the notification expires, such as 24h or 30d; at least 1s")
@@ -142,6 +142,9 @@ func report(w io.Writer, results []streams.Result, topic string, machineRead boo
 		}
 		if machineRead {
 			line := map[string]any{"seq": r.Seq, "id": r.ID, "duplicate": r.Duplicate}
+			if r.Unchecked {
+				line["unchecked"] = true
+			}
 			if r.Err != nil {
 				line = map[string]any{"error": r.Err.Error()}
 			}
@@ -160,6 +163,8 @@ func report(w io.Writer, results []streams.Result, topic string, machineRead boo
 		}
 		switch {
 		case r.Err != nil:
+		case r.Unchecked:
+			fmt.Fprintf(w, "already stored for %s: seq %d, id %s (not compared: the stored data may differ)\n", to, r.Seq, r.ID)
 		case r.Duplicate:
 			fmt.Fprintf(w, "already stored for %s: seq %d, id %s\n", to, r.Seq, r.ID)
 		default:
