@@ -77,7 +77,7 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 	}
 	ctx, stop := context.WithCancelCause(cmd.Context())
 	defer stop(nil)
-	seen := 0
+	seen, hinted := 0, false
 	cfg := client.Config{
 		URL:       o.url,
 		Token:     func(context.Context) (string, error) { return o.token, nil },
@@ -97,7 +97,10 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 			}
 			return nil
 		},
-		OnReady: func(r client.Ready) { fmt.Fprintf(status, "# %s: %d unread, from seq %d\n", r.User, r.Unread, r.After) },
+		OnReady: func(r client.Ready) {
+			hinted = true // the URL is right
+			fmt.Fprintf(status, "# %s: %d unread, from seq %d\n", r.User, r.Unread, r.After)
+		},
 		OnGap: func(g client.Gap) {
 			fmt.Fprintln(status, gapLine(g))
 		},
@@ -107,9 +110,14 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 		},
 		OnError: func(err error) { fmt.Fprintln(status, "#", err) },
 		OnState: func(s client.State, err error) {
-			if err != nil && s != client.Closed {
-				fmt.Fprintf(status, "# %s: %s\n", s, inFlags(err.Error()))
+			if err == nil || s == client.Closed {
+				return
 			}
+			hint := ""
+			if !hinted && !errors.As(err, new(*client.CloseError)) {
+				hint, hinted = " (is the gateway running? is --url right?)", true
+			}
+			fmt.Fprintf(status, "# %s: %s%s\n", s, inFlags(err.Error()), hint)
 		},
 	}
 	if o.origin != "" {
