@@ -13,7 +13,8 @@ import (
 	"github.com/tidings-io/tidings/streams/embedded"
 )
 
-// The floors and the attackers are commands, because they must be separate processes for their CPU use to be measured separately.
+// The floors and the attackers are commands, because they must be separate processes for their CPU use to be measured
+// separately.
 
 func newStreamFloor() *cobra.Command {
 	var (

@@ -13,8 +13,9 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// TestSiege runs a thousand hostile connections beside a hundred users. Each message to these users must arrive once and in order,
-// other users must be able to connect during the attack, and the gateway must release the attackers' memory afterwards.
+// TestSiege runs a thousand hostile connections beside a hundred users. Each message to these users must arrive once
+// and in order, other users must be able to connect during the attack, and the gateway must release the attackers'
+// memory afterwards.
 func TestSiege(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("takes half a minute: TIDINGS_LONG=1")

@@ -78,8 +78,9 @@ func (c *children) socketFloor(ctx context.Context) (*bench.Server, error) {
 	return server, err
 }
 
-// withData starts a process with a new store. The store is only removed at the very end: after many files were deleted, ext4
-// without a journal creates files ten times slower for minutes, and the next scenario creates some for each new user.
+// withData starts a process with a new store. The store is only removed at the very end: after many files were deleted,
+// ext4 without a journal creates files ten times slower for minutes, and the next scenario creates some for each new
+// user.
 func (c *children) withData(ctx context.Context, args []string) (*bench.Server, servingAt, error) {
 	data, err := os.MkdirTemp(c.dir, "data-")
 	if err != nil {
@@ -88,8 +89,8 @@ func (c *children) withData(ctx context.Context, args []string) (*bench.Server, 
 	return c.start(ctx, append(args, "--data", data))
 }
 
-// start starts a process and waits until its log has its addresses. The log is a file, so that this process need not read it
-// while it measures.
+// start starts a process and waits until its log has its addresses. The log is a file, so that this process need not
+// read it while it measures.
 func (c *children) start(ctx context.Context, args []string) (*bench.Server, servingAt, error) {
 	const within = 2 * time.Minute
 	c.n++
@@ -150,8 +151,8 @@ func (c *children) start(ctx context.Context, args []string) (*bench.Server, ser
 // servingAt has the fields of JSON log lines that contain the addresses of a server.
 type servingAt struct{ Message, Listen, NATS, Admin string }
 
-// serving reads the addresses from a log. ok is false until it has the line "serving". The address of the admin listener is in an
-// earlier line.
+// serving reads the addresses from a log. ok is false until it has the line "serving". The address of the admin
+// listener is in an earlier line.
 func serving(name string) (at servingAt, ok bool) {
 	text, err := os.ReadFile(name)
 	if err != nil {

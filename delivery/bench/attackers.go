@@ -45,8 +45,8 @@ type crowdCounts struct {
 	MaxHeld   int64 `json:"max_held"` // maximum number of connections open at once
 }
 
-// ServeAttackers makes n hostile connections to a server on this machine until ctx is done. None of them has a token. They
-// are silent or slow, flood the server, or send malformed data.
+// ServeAttackers makes n hostile connections to a server on this machine until ctx is done. None of them has a token.
+// They are silent or slow, flood the server, or send malformed data.
 func ServeAttackers(ctx context.Context, listener net.Listener, target string, n int) error {
 	if address, err := net.ResolveTCPAddr("tcp", target); err != nil || !address.IP.IsLoopback() {
 		return errors.Join(err, fmt.Errorf("attack %s: only servers on the loopback interface may be attacked", target))
@@ -167,12 +167,14 @@ var attacks = []struct {
 	{every: time.Second, send: slowly("", upgradeRequest)},
 	{upgrades: true, every: time.Second, send: slowly(upgradeRequest, "\x81\xfe\x40\x00mask"+strings.Repeat(" ", 100))},
 	{upgrades: true, every: time.Second, send: slowly(upgradeRequest, "\x01\x81mask "+strings.Repeat("\x00\x81mask ", 100))},
-	// Flooding, 5 times per second: an endless message of empty fragments, with and without pings in between; pings; pongs.
+	// Flooding, 5 times per second: an endless message of empty fragments, with and without pings in between; pings;
+	// pongs.
 	{upgrades: true, every: flood, send: endlessly(strings.Repeat("\x00\x80mask", 32)+"\x89\x80mask", upgradeRequest, "\x01\x80mask")},
 	{upgrades: true, every: flood, send: endlessly(strings.Repeat("\x00\x80mask", 128), upgradeRequest, "\x01\x80mask")},
 	{upgrades: true, every: flood, send: endlessly("\x89\x80mask\x89\x84mask----", upgradeRequest)},
 	{upgrades: true, every: flood, send: endlessly("\x8a\x80mask\x8a\x84mask----", upgradeRequest)},
-	// Malformed: a frame without a mask, reserved bits with an unknown opcode, an invalid close code; and data that is not HTTP.
+	// Malformed: a frame without a mask, reserved bits with an unknown opcode, an invalid close code; and data that is
+	// not HTTP.
 	{upgrades: true, send: in(upgradeRequest, "\x81\x05hello")},
 	{upgrades: true, send: in(upgradeRequest, "\xf3\x80mask")},
 	{upgrades: true, send: in(upgradeRequest, "\x88\x82\x00\x00\x00\x00\x03\xee")},

@@ -1,9 +1,10 @@
 // Package bench measures a running Tidings from outside: its speed, its use of CPU and memory, and whether messages are
 // lost.
 //
-// A scenario connects a fleet of lightweight clients over WebSocket, publishes over NATS, and reads the server's CPU and
-// memory use from the operating system. Floors are measured in the same run for comparison: the minimum cost of the parts
-// that Tidings is built on, in separate processes. The caller provides the functions that start servers and floors.
+// A scenario connects a fleet of lightweight clients over WebSocket, publishes over NATS, and reads the server's CPU
+// and memory use from the operating system. Floors are measured in the same run for comparison: the minimum cost of the
+// parts that Tidings is built on, in separate processes. The caller provides the functions that start servers and
+// floors.
 package bench
 
 import (
@@ -24,7 +25,8 @@ type Config struct {
 	Start       func(context.Context, Needs) (*Server, error) // starts a Tidings; after ErrCannot the scenario is skipped
 	StreamFloor func(context.Context) (*Server, error)        // starts a process with a NATS server and ServeStream
 	SocketFloor func(context.Context) (*Server, error)        // starts a process with ServeSockets
-	// Attackers starts ServeAttackers with n connections to the server at the URL. nil: the scenario "hostile" is skipped.
+	// Attackers starts ServeAttackers with n connections to the server at the URL. nil: the scenario "hostile" is
+	// skipped.
 	Attackers func(ctx context.Context, url string, n int) (*Server, error)
 
 	Stream      string        // name of the stream; default "NOTIFICATIONS"
@@ -57,7 +59,8 @@ type Server struct {
 	Stop    func()
 }
 
-// ErrCannot is wrapped by the error of Config.Start if no server can meet the needs of a scenario, which is then skipped.
+// ErrCannot is wrapped by the error of Config.Start if no server can meet the needs of a scenario, which is then
+// skipped.
 var ErrCannot = errors.New("not measured")
 
 // Progress describes the current step of a run.

@@ -17,7 +17,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// client is one user's connection. It is lightweight: it has one goroutine and detects the type of a frame by its first bytes.
+// client is one user's connection. It is lightweight: it has one goroutine and detects the type of a frame by its first
+// bytes.
 type client struct {
 	fleet *fleet
 	user  string

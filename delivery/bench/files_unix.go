@@ -10,8 +10,8 @@ import (
 
 const otherFiles = 100 // files that a process opens in addition to its connections
 
-// checkFileLimit returns an error if a process may not open so many connections. The Go runtime raises the soft limit to the
-// hard limit at start, in this process and in the servers that it starts.
+// checkFileLimit returns an error if a process may not open the given number of connections. The Go runtime raises the
+// soft limit to the hard limit at start, in this process and in the servers that it starts.
 func checkFileLimit(connections int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

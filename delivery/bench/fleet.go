@@ -33,8 +33,8 @@ type fleet struct {
 	running  sync.WaitGroup
 }
 
-// maxHandshakes is the maximum number of concurrent handshakes. The kernel queues about that many connections for a listener.
-// If the queue is full, it drops packets, and the client tries again a second later.
+// maxHandshakes is the maximum number of concurrent handshakes. The kernel queues about that many connections for a
+// listener. If the queue is full, it drops packets, and the client tries again a second later.
 const maxHandshakes = 1000
 
 func newFleet(url, id string, users []string) *fleet {
@@ -93,8 +93,8 @@ func (f *fleet) connect(ctx context.Context, atOnce int) (time.Duration, error) 
 	return time.Since(began), nil
 }
 
-// await waits until each user has received so many messages, and returns when the last of them arrived. If no message arrives
-// for a while, it returns without an error; tally then counts the missing ones.
+// await waits until each user has received the given number of messages, and returns when the last of them arrived. If
+// no message arrives for a while, it returns without an error; tally then counts the missing ones.
 func (f *fleet) await(ctx context.Context, each int) (time.Time, error) {
 	want, had, since := int64(each*len(f.clients)), int64(-1), time.Now()
 	tick := time.NewTicker(time.Millisecond)
@@ -143,8 +143,8 @@ func (f *fleet) all() (all latencies) {
 	return all
 }
 
-// tally adds faults to the report: each client should have received each of so many messages once. It must be called after
-// leave.
+// tally adds faults to the report: each client should have received messages 1 to each exactly once. It must be called
+// after leave.
 func (b *bench) tally(f *fleet, each int) {
 	const maxDetails = 10
 	for _, c := range f.clients {

@@ -16,15 +16,15 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// A request to sendPath makes ServeSockets write messages that it generates itself. A WebSocket connection to relayPath makes
-// it relay the messages sent to it.
+// A request to sendPath makes ServeSockets write messages that it generates itself. A WebSocket connection to relayPath
+// makes it relay the messages sent to it.
 const (
 	sendPath  = "/send"
 	relayPath = "/relay"
 )
 
-// sockets is a minimal WebSocket server. It does the handshake of a gateway, with the token as the client's name, and writes
-// messages on request.
+// sockets is a minimal WebSocket server. It does the handshake of a gateway, with the token as the client's name, and
+// writes messages on request.
 type sockets struct {
 	upgrader websocket.Upgrader
 
@@ -35,8 +35,8 @@ type sockets struct {
 	seq   uint64
 }
 
-// ServeSockets is the floor for delivering: it writes msg frames of the same size as a gateway's to one connection after the
-// other, either generated ones or those that a publisher sends. It serves until ctx is done.
+// ServeSockets is the floor for delivering: it writes msg frames of the same size as a gateway's to one connection
+// after the other, either generated ones or those that a publisher sends. It serves until ctx is done.
 func ServeSockets(ctx context.Context, listener net.Listener) error {
 	s := &sockets{
 		upgrader: websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, Subprotocols: []string{wire.Subprotocol}},
@@ -94,8 +94,8 @@ func (s *sockets) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// send writes the requested number of rounds. In each round, every connection gets one message. With fanout, all connections
-// get the same message, otherwise each gets a different one.
+// send writes the requested number of rounds. In each round, every connection gets one message. With fanout, all
+// connections get the same message, otherwise each gets a different one.
 func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
 	rounds, err := strconv.Atoi(r.FormValue("rounds"))
 	perSecond, err2 := strconv.ParseFloat(r.FormValue("per_second"), 64)
@@ -119,7 +119,7 @@ func (s *sockets) send(w http.ResponseWriter, r *http.Request) {
 				stamp(message, s.round, now)
 				frame = wire.AppendMsg(frame[:0], wire.Payload{Seq: s.seq, Time: now, Data: message})
 			}
-			_ = ws.WriteMessage(websocket.TextMessage, frame) // Ignore the error of a connection that is closing. Lost messages are counted by the clients.
+			_ = ws.WriteMessage(websocket.TextMessage, frame) // clients count lost messages, so ignore errors of closing connections
 			sent++
 		}
 	}

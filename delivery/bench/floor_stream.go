@@ -22,9 +22,9 @@ type streamCounts struct {
 	Latency  quantiles
 }
 
-// ServeStream is the floor for storing and reading: it creates a stream with the settings of Tidings and counts the messages
-// that one ordered consumer reads. It should run in the process of the NATS server. It calls ready once it counts, and serves
-// until ctx is done.
+// ServeStream is the floor for storing and reading: it creates a stream with the settings of Tidings and counts the
+// messages that one ordered consumer reads. It should run in the process of the NATS server. It calls ready once it
+// counts, and serves until ctx is done.
 func ServeStream(ctx context.Context, nc *nats.Conn, ready func()) error {
 	if _, err := streams.Open(ctx, nc, streams.Config{}); err != nil {
 		return err

@@ -125,7 +125,7 @@ func (s *floorSite) write(ctx context.Context, rounds int, perSecond float64, fa
 	return nil
 }
 
-// relay publishes so many rounds through the server, each with one message to each user.
+// relay publishes the given number of rounds through the server, each with one message to each user.
 func (s *floorSite) relay(ctx context.Context, rounds int, perSecond float64) error {
 	ws, _, err := websocket.DefaultDialer.DialContext(ctx, s.server.URL+relayPath, nil)
 	if err != nil {

@@ -11,14 +11,15 @@ import (
 	"time"
 )
 
-// footprint is the resource use of a server, after a garbage collection if its admin listener is known. Unknown values are NaN.
+// footprint is the resource use of a server, after a garbage collection if its admin listener is known. Unknown values
+// are NaN.
 type footprint struct {
 	goroutines, heap, stacks float64 // bytes
 	resident                 float64 // KiB
 }
 
-// near reports whether f is about as small as before. The margin allows for memory kept by the runtime and for the regular
-// clients, which stay active.
+// near reports whether f is about as small as before. The margin allows for memory kept by the runtime and for the
+// regular clients, which stay active.
 func (f footprint) near(before footprint) bool {
 	const mib = 1 << 20
 	return f.known() && f.goroutines <= 1.02*before.goroutines+20 && f.heap <= 1.1*before.heap+8*mib && f.stacks <= 1.1*before.stacks+2*mib
@@ -46,8 +47,8 @@ func (s *Server) footprint(ctx context.Context) footprint {
 	return f
 }
 
-// ask sends a GET request to the admin listener and calls each with every metric without labels in the response, which is in
-// the Prometheus text format.
+// ask sends a GET request to the admin listener and calls each with every metric without labels in the response, which
+// is in the Prometheus text format.
 func (s *Server) ask(ctx context.Context, path string, each func(name string, value float64)) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

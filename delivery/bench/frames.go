@@ -10,8 +10,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// handle processes a frame. It detects the type by the first bytes, which the protocol allows, and parses only what it needs,
-// because CPU time used here is not available to the server.
+// handle processes a frame. It detects the type by the first bytes, which the protocol allows, and parses only what it
+// needs, because CPU time used here is not available to the server.
 func (c *client) handle(frame []byte) error {
 	kind, rest, _ := bytes.Cut(bytes.TrimPrefix(frame, []byte(`{"type":"`)), []byte(`"`))
 	switch string(kind) {
@@ -42,7 +42,8 @@ func (c *client) handle(frame []byte) error {
 	return nil
 }
 
-// seqOf parses the field seq, which is next in a msg, live or ping frame. It returns 0 if a ping frame has no such field.
+// seqOf parses the field seq, which is next in a msg, live or ping frame. It returns 0 if a ping frame has no such
+// field.
 func seqOf(rest []byte) (seq uint64) {
 	digits, ok := bytes.CutPrefix(rest, []byte(`,"seq":`))
 	for ; ok && len(digits) > 0 && '0' <= digits[0] && digits[0] <= '9'; digits = digits[1:] {

@@ -24,7 +24,8 @@ func TestOnlyLoopbackMayBeAttacked(t *testing.T) {
 	}
 }
 
-// TestAttackersConnectAndStop runs each kind of attacker against a server that never closes a connection, and then stops them.
+// TestAttackersConnectAndStop runs each kind of attacker against a server that never closes a connection, and then
+// stops them.
 func TestAttackersConnectAndStop(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -9,8 +9,8 @@ import (
 // latencies holds each single latency, so that percentiles are exact.
 type latencies []time.Duration
 
-// perMille returns the latency in milliseconds below or at which n of a thousand lie (nearest rank), or NaN if there are none.
-// It sorts l.
+// perMille returns the latency in milliseconds below or at which n of a thousand lie (nearest rank), or NaN if there
+// are none. It sorts l.
 func (l latencies) perMille(n int) float64 {
 	if len(l) == 0 {
 		return math.NaN()

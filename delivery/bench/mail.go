@@ -25,8 +25,9 @@ type mail struct {
 	stored   []uint64 // sequences of the messages in the stream
 }
 
-// send publishes so many rounds, at the given rate or at full speed if that is 0. It returns when the stream has acknowledged
-// all messages. Like backends in any language, it publishes with a reply subject to which JetStream sends acknowledgements.
+// send publishes the given number of rounds, at the given rate or at full speed if that is 0. It returns when the
+// stream has acknowledged all messages. Like backends in any language, it publishes with a reply subject to which
+// JetStream sends acknowledgements.
 func (m *mail) send(ctx context.Context, nc *nats.Conn, rounds int, perSecond float64) error {
 	p, err := newPublisher(nc)
 	if err != nil {

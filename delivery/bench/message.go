@@ -53,8 +53,8 @@ func digits(dst []byte, n int64) {
 	}
 }
 
-// readMessage returns the number and the time of a message. ours is false if the message is not from the site with this id;
-// an empty id means any site.
+// readMessage returns the number and the time of a message. ours is false if the message is not from the site with this
+// id; an empty id means any site.
 func readMessage(m []byte, id string) (n int, at time.Time, ours bool) {
 	if len(m) != size || id != "" && string(m[idAt:idAt+idLen]) != id {
 		return 0, at, false

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// CPU and memory use are read from Linux' /proc. These are only two numbers, so a library with support for other systems is
-// not worth it. On other systems they are NaN, and figures that need them are omitted.
+// CPU and memory use are read from Linux' /proc. These are only two numbers, so a library with support for other
+// systems is not worth it. On other systems they are NaN, and figures that need them are omitted.
 
 // ticks is the unit of CPU times in /proc, per second. It is 100 on every architecture that Go supports.
 const ticks = 100
@@ -22,7 +22,8 @@ func cpuSeconds(pids []int) float64 {
 		if err != nil {
 			return 0, err
 		}
-		// proc_pid_stat(5): the second field is the name in parentheses, which may contain anything; utime and stime are 14 and 15.
+		// proc_pid_stat(5): the second field is the name in parentheses, which may contain anything; utime and stime
+		// are 14 and 15.
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 		if len(fields) < 13 {
 			return 0, errors.New("too few fields")

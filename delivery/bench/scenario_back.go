@@ -43,8 +43,9 @@ func cold(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// reconnect connects and disconnects all users, publishes messages that each of them misses, and connects them again with
-// their positions, like package client. It returns the seconds until the last one was live, and the server's CPU seconds.
+// reconnect connects and disconnects all users, publishes messages that each of them misses, and connects them again
+// with their positions, like package client. It returns the seconds until the last one was live, and the server's CPU
+// seconds.
 func (s *site) reconnect(ctx context.Context, missed int) (took, cpu float64, err error) {
 	s.b.step("connecting %s users for the first time", comma(len(s.users)))
 	if _, err := s.fleet.connect(ctx, fewAtOnce); err != nil {

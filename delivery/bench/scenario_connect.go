@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// connect measures how fast users connect, the first time, which creates their durables, and again, and how much memory an
-// idle connection takes.
+// connect measures how fast users connect, the first time, which creates their durables, and again, and how much memory
+// an idle connection takes.
 func connect(ctx context.Context, b *bench) error {
 	s, err := b.open(ctx, b.scaled(5000), Needs{})
 	if err != nil {
@@ -45,8 +45,9 @@ func connect(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// idle returns the memory in KiB that a gateway uses per connected, idle user. If possible, it starts a new gateway with the
-// same NATS server for that, because free heap memory of a gateway that has served before would hide part of the use.
+// idle returns the memory in KiB that a gateway uses per connected, idle user. If possible, it starts a new gateway
+// with the same NATS server for that, because free heap memory of a gateway that has served before would hide part of
+// the use.
 func (s *site) idle(ctx context.Context) (float64, error) {
 	server := s.Server
 	if s.Beside != nil {

@@ -168,8 +168,8 @@ func (g siege) quantiles(f *fleet) (before, during quantiles) {
 	return first.quantiles(), rest.quantiles()
 }
 
-// awaitRecovery waits until the server's footprint is about what it was before the attack. It returns the footprint and how
-// long that took.
+// awaitRecovery waits until the server's footprint is about what it was before the attack. It returns the footprint and
+// how long that took.
 func (b *bench) awaitRecovery(ctx context.Context, s *Server, before footprint) (now footprint, took time.Duration, err error) {
 	b.step("the attack is over: waiting until the server has released its memory")
 	if !before.known() { // then recovery cannot be detected

@@ -2,8 +2,8 @@ package bench
 
 import "context"
 
-// live measures delivery at full speed. Acknowledgements are measured separately, because the floors have none, and because
-// the first ones of each connection make the gateway commit the user's position.
+// live measures delivery at full speed. Acknowledgements are measured separately, because the floors have none, and
+// because the first ones of each connection make the gateway commit the user's position.
 func live(ctx context.Context, b *bench) error {
 	l := load{users: b.scaled(1000), messages: b.scaled(100_000)}
 	stream, sockets, err := b.floors(ctx, l)
@@ -46,8 +46,8 @@ func live(ctx context.Context, b *bench) error {
 // inTurn returns the rate at which the two would process messages one after the other.
 func inTurn(a, b outcome) float64 { return 1 / (1/a.perSecond + 1/b.perSecond) }
 
-// rate measures the latency from the publish until a client has read the frame, at a moderate rate. As in live, acknowledgements
-// are measured separately.
+// rate measures the latency from the publish until a client has read the frame, at a moderate rate. As in live,
+// acknowledgements are measured separately.
 func rate(ctx context.Context, b *bench) error {
 	const perSecond, seconds = 2000, 10
 	users := b.scaled(1000)
@@ -115,8 +115,8 @@ func (b *bench) fanOutFloor(ctx context.Context, users, rounds int) (float64, er
 	return b.fanOut(ctx, s.fleet, rounds, func() error { return s.write(ctx, 1, 0, true) })
 }
 
-// fanOut sends one message to all clients in each round. It returns the median time in milliseconds until the last client has
-// the message. The fleet has left when it returns.
+// fanOut sends one message to all clients in each round. It returns the median time in milliseconds until the last
+// client has the message. The fleet has left when it returns.
 func (b *bench) fanOut(ctx context.Context, f *fleet, rounds int, send func() error) (float64, error) {
 	for i := range rounds {
 		if err := b.calm(ctx); err != nil {

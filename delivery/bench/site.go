@@ -14,7 +14,8 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// site is a Tidings with everything that a scenario needs: a connection for publishing, an authentication responder, and users.
+// site is a Tidings with everything that a scenario needs: a connection for publishing, an authentication responder,
+// and users.
 type site struct {
 	*Server
 	b      *bench
@@ -28,7 +29,7 @@ type site struct {
 	fleet *fleet
 }
 
-// open starts a server, or uses the given deployment, and prepares so many new users.
+// open starts a server, or uses the given deployment, and prepares the given number of new users.
 func (b *bench) open(ctx context.Context, users int, needs Needs) (*site, error) {
 	b.step("starting a server")
 	server, err := b.cfg.Start(ctx, needs)
@@ -124,7 +125,8 @@ func (s *site) close() {
 	s.fleet.leave()
 	if s.Shared {
 		s.b.step("removing %s users", comma(len(s.users)))
-		time.Sleep(quiet + time.Duration(len(s.users))*commitTakes) // wait until all positions are committed; otherwise the gateway would retry commits for removed users
+		// Wait until all positions are committed. Otherwise the gateway would retry commits for removed users.
+		time.Sleep(quiet + time.Duration(len(s.users))*commitTakes)
 		ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
 		defer cancel()
 		if err := s.forget(ctx); err != nil {
@@ -135,8 +137,8 @@ func (s *site) close() {
 	s.Stop()
 }
 
-// forget removes the durables and messages of the site's users. It removes them by name, which is faster than Users.Forget: that
-// lists all users of the stream for each removed one.
+// forget removes the durables and messages of the site's users. It removes them by name, which is faster than
+// Users.Forget: that lists all users of the stream for each removed one.
 func (s *site) forget(ctx context.Context) error {
 	js, err := jetstream.New(s.nc)
 	if err != nil {

@@ -16,8 +16,8 @@ type violation struct {
 // maxPrinted is the maximum number of violations in the error of Check.
 const maxPrinted = 20
 
-// Check returns an error with all violations and their proofs, or nil. Call it at the end, after Missing has returned nil;
-// Check includes what Missing checks. These are the kinds of violations:
+// Check returns an error with all violations and their proofs, or nil. Call it at the end, after Missing has returned
+// nil; Check includes what Missing checks. These are the kinds of violations:
 //
 //	lost      an acknowledged notification was not delivered and no gap covers it, or a position moved past unread notifications
 //	foreign   a client received a notification that was not for it, or that was not published

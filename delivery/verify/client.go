@@ -15,7 +15,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// Client is a WebSocket client of one user that records every frame it receives. Create it with NewClient; Run connects it.
+// Client is a WebSocket client of one user that records every frame it receives. Create it with NewClient; Run connects
+// it.
 type Client struct {
 	log *Log
 	cfg ClientConfig
@@ -43,9 +44,9 @@ func NewClient(l *Log, cfg ClientConfig) *Client {
 	return &Client{log: l, cfg: cfg.withDefaults(), pongs: map[string]chan error{}}
 }
 
-// Run connects, authenticates, records and acknowledges until ctx is done. It reconnects whenever the connection ends, but
-// returns an error for a close code or an HTTP status after which clients must not retry. Run may be called again after it
-// has returned; the client then resumes at its position.
+// Run connects, authenticates, records and acknowledges until ctx is done. It reconnects whenever the connection ends,
+// but returns an error for a close code or an HTTP status after which clients must not retry. Run may be called again
+// after it has returned; the client then resumes at its position.
 func (c *Client) Run(ctx context.Context) error {
 	c.log.join(c)
 	for ctx.Err() == nil {
@@ -193,8 +194,8 @@ func (c *Client) Position() (epoch string, seq uint64) {
 	return c.epoch, c.last
 }
 
-// Acknowledged returns the largest seq that the client itself acknowledged in the epoch of its position, and the largest
-// one that an acked frame reported for others.
+// Acknowledged returns the largest seq that the client itself acknowledged in the epoch of its position, and the
+// largest one that an acked frame reported for others.
 func (c *Client) Acknowledged() (itself, others uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

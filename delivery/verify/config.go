@@ -16,7 +16,8 @@ type ClientConfig struct {
 	Token  string   // default: User
 	URLs   []string // gateways such as ws://127.0.0.1:8080, used in turn
 
-	// Forget makes a client that does not send its position. It always starts at the stored position of the user or device.
+	// Forget makes a client that does not send its position. It always starts at the stored position of the user or
+	// device.
 	Forget  bool
 	Ack     AckPolicy
 	Backoff time.Duration // maximum wait before a reconnect; default 50 ms

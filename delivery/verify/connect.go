@@ -21,8 +21,8 @@ const (
 	pingGrace = time.Minute // without a frame for the ping interval plus this time, the connection counts as dead
 )
 
-// connect opens one connection and reads it until it ends. It returns how long to wait before the next connection. After an
-// error, the client must not reconnect.
+// connect opens one connection and reads it until it ends. It returns how long to wait before the next connection.
+// After an error, the client must not reconnect.
 func (c *Client) connect(ctx context.Context) (wait time.Duration, err error) {
 	url := c.cfg.URLs[c.next%len(c.cfg.URLs)]
 	c.next++
@@ -179,7 +179,8 @@ func (c *Client) advance(conn *connection, k kind, seq uint64, at moment) {
 	c.last = max(c.last, seq)
 }
 
-// end records how the connection ended. It returns the wait before the next connection, or an error if there must be none.
+// end records how the connection ended. It returns the wait before the next connection, or an error if there must be
+// none.
 func (c *Client) end(ctx context.Context, ws *websocket.Conn, conn *connection, err error) (wait time.Duration, final error) {
 	code, reason := wire.CloseCode(websocket.CloseAbnormalClosure), err.Error()
 	if closed := (*websocket.CloseError)(nil); errors.As(err, &closed) {

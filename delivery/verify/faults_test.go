@@ -8,8 +8,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// runWithFault stores three notifications to alice, connects her through a relay that inserts the fault, and then publishes
-// one to bob and three more to alice.
+// runWithFault stores three notifications to alice, connects her through a relay that inserts the fault, and then
+// publishes one to bob and three more to alice.
 func runWithFault(t *testing.T, fault func() tamper) *system {
 	t.Helper()
 	w := newSystem(t)

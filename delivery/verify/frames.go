@@ -68,8 +68,8 @@ func (c *connection) checkAdvance(f frame, largest uint64, add addFunc) uint64 {
 	return max(largest, f.seq)
 }
 
-// checkGaps checks where gaps occur: at most one at the start, after ready and before the first message or live, and those
-// of a purge anywhere.
+// checkGaps checks where gaps occur: at most one at the start, after ready and before the first message or live, and
+// those of a purge anywhere.
 func (c *connection) checkGaps(ready int, add addFunc) {
 	started := false
 	for i := range c.gaps {

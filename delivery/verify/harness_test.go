@@ -23,7 +23,8 @@ func TestMain(m *testing.M) { streamstest.Main(m, streamstest.NoLeaks) }
 // waitTimeout limits how long a test waits for an expected condition.
 const waitTimeout = 30 * time.Second
 
-// system is a NATS server, a gateway, a responder that uses the token as the user and grants the topic "all", and a Log.
+// system is a NATS server, a gateway, a responder that uses the token as the user and grants the topic "all", and a
+// Log.
 type system struct {
 	nc  *nats.Conn
 	url string // of the gateway

@@ -58,8 +58,8 @@ func (j *judge) index() {
 	}
 }
 
-// epochOf returns the index of the epoch to which the publication's seq belongs: the epoch in which it was both attempted
-// and acknowledged. It is derived from these times, because an acknowledgement does not name the epoch.
+// epochOf returns the index of the epoch to which the publication's seq belongs: the epoch in which it was both
+// attempted and acknowledged. It is derived from these times, because an acknowledgement does not name the epoch.
 func (j *judge) epochOf(p *publication) int {
 	for k := len(j.epochs) - 1; k >= 0; k-- {
 		from := j.epochs[k].from
@@ -94,8 +94,8 @@ func (j *judge) firstSeen(k int) moment {
 	return math.MaxInt64
 }
 
-// acknowledgedBefore returns the largest seq of the epoch that was acknowledged before the given moment. It returns 0 if the
-// stream was replaced since the epoch was first seen, without a new epoch.
+// acknowledgedBefore returns the largest seq of the epoch that was acknowledged before the given moment. It returns 0
+// if the stream was replaced since the epoch was first seen, without a new epoch.
 func (j *judge) acknowledgedBefore(k int, at moment) uint64 {
 	if slices.ContainsFunc(j.replaced, func(r moment) bool { return r > j.firstSeen(k) && r < at }) {
 		return 0
@@ -131,8 +131,8 @@ type epochHistory struct {
 	excused []seqRange
 }
 
-// seqRange is a range of seqs that a client need not receive, and the place from which on that is true. It is either a gap, or
-// everything up to the stored position at which a connection started.
+// seqRange is a range of seqs that a client need not receive, and the place from which on that is true. It is either a
+// gap, or everything up to the stored position at which a connection started.
 type seqRange struct {
 	place       place
 	after, next uint64 // both exclusive; next 0: everything that was acknowledged before at

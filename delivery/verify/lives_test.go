@@ -84,7 +84,8 @@ func TestAckedFramesAreRecorded(t *testing.T) {
 	}
 }
 
-// TestSkippedStartIsFound moves the stored position past unread notifications, where a client that sends no position starts.
+// TestSkippedStartIsFound moves the stored position past unread notifications, where a client that sends no position
+// starts.
 func TestSkippedStartIsFound(t *testing.T) {
 	w := newSystem(t)
 	p := w.publisher(t, "p")

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Missing returns nil if every client has received all acknowledged notifications for it, except those that a gap covers or
-// that are before the client's start. Otherwise the error counts what is missing and has some examples. Use it to wait until
-// the clients have recovered from faults.
+// Missing returns nil if every client has received all acknowledged notifications for it, except those that a gap
+// covers or that are before the client's start. Otherwise the error counts what is missing and has some examples. Use
+// it to wait until the clients have recovered from faults.
 func (l *Log) Missing() error {
 	j := l.judge()
 	count, clients := 0, 0
@@ -30,8 +30,8 @@ func (l *Log) Missing() error {
 	return errors.New(text)
 }
 
-// missing describes each publication that the client has not received. To speed up the next call, it records how many of the
-// first acknowledgements need not be examined again.
+// missing describes each publication that the client has not received. To speed up the next call, it records how many
+// of the first acknowledgements need not be examined again.
 func (j *judge) missing(c *Client) (lost []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,7 +1,7 @@
 package verify
 
-// checkOrder checks the messages that the client kept, which are those with a seq past its position. It returns where each
-// publication was first seen.
+// checkOrder checks the messages that the client kept, which are those with a seq past its position. It returns where
+// each publication was first seen.
 func (j *judge) checkOrder(c *Client, add addFunc) (seen map[int32]place) {
 	type sequence struct { // of publications whose order must be kept
 		publisher string

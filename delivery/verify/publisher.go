@@ -42,8 +42,8 @@ func NewPublisher(l *Log, nc *nats.Conn, name string) (*Publisher, error) {
 	return &Publisher{log: l, to: to, name: name}, nil
 }
 
-// User publishes one notification to a user. If that fails, it retries with the same id until ctx ends. A notification that
-// was not acknowledged by then may or may not be delivered.
+// User publishes one notification to a user. If that fails, it retries with the same id until ctx ends. A notification
+// that was not acknowledged by then may or may not be delivered.
 func (p *Publisher) User(ctx context.Context, user string) error {
 	return p.publish(ctx, target{name: user}, p.to.User)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// A tamper inserts a fault: it returns the frames that the client receives in place of a frame of the gateway. Each connection
-// has its own.
+// A tamper inserts a fault: it returns the frames that the client receives in place of a frame of the gateway. Each
+// connection has its own.
 type tamper func(f wire.Frame) []wire.Frame
 
 // relay runs a relay between clients and a gateway that inserts faults, and returns its URL.

@@ -51,12 +51,13 @@ func Measure(ctx context.Context, nc *nats.Conn, gateways ...int) (Resources, er
 	return r, consumers.Err()
 }
 
-// maxExtraFiles is how many more files than before a gateway may have open without counting as a leak. The Go runtime and
-// the NATS client open some files occasionally.
+// maxExtraFiles is how many more files than before a gateway may have open without counting as a leak. The Go runtime
+// and the NATS client open some files occasionally.
 const maxExtraFiles = 16
 
-// Since compares the resources after all clients have disconnected with those before they connected. It returns an error if
-// a gateway has more files open, if there is not exactly one tail per gateway, or if a position has several durables.
+// Since compares the resources after all clients have disconnected with those before they connected. It returns an
+// error if a gateway has more files open, if there is not exactly one tail per gateway, or if a position has several
+// durables.
 func (r Resources) Since(before Resources) error {
 	var leaks []error
 	for pid, files := range r.Files {

@@ -76,8 +76,8 @@ func (r *epochReads) unread(i int32, p *publication, at moment) string {
 	return "no client had received"
 }
 
-// readHistory collects the reads of all clients that use the position. For a device, it includes the user's clients without
-// a device, because the position of a new device starts at the user's own.
+// readHistory collects the reads of all clients that use the position. For a device, it includes the user's clients
+// without a device, because the position of a new device starts at the user's own.
 func (j *judge) readHistory(id positionID) *readHistory {
 	all := &readHistory{perEpoch: map[int]*epochReads{}}
 	for _, c := range j.clients {

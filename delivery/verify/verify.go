@@ -1,13 +1,13 @@
 // Package verify publishes to and reads from a running Tidings, and checks that its guarantees hold.
 //
-// A Publisher publishes numbered notifications and records which of them were acknowledged. A Client connects as a user,
-// reconnects whenever its connection ends, and records every frame. Both write to a Log, which compares what was
-// acknowledged with what was delivered: nothing is lost, goes to a wrong user, is out of order or delivered twice, and what
-// the gateway reports is true. Meanwhile a test may kill, pause and replace everything in between: gateways, NATS servers
-// and networks.
+// A Publisher publishes numbered notifications and records which of them were acknowledged. A Client connects as a
+// user, reconnects whenever its connection ends, and records every frame. Both write to a Log, which compares what was
+// acknowledged with what was delivered: nothing is lost, goes to a wrong user, is out of order or delivered twice, and
+// what the gateway reports is true. Meanwhile a test may kill, pause and replace everything in between: gateways, NATS
+// servers and networks.
 //
-// All clients with the same user and device share a stored position, so they must write to the same Log: what one of them
-// acknowledges counts as read for all.
+// All clients with the same user and device share a stored position, so they must write to the same Log: what one of
+// them acknowledges counts as read for all.
 package verify
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/tidings-io/tidings/delivery/wire"
 )
 
-// Log records what publishers published and what clients received. It is safe for concurrent use. The zero value is ready
-// to use.
+// Log records what publishers published and what clients received. It is safe for concurrent use. The zero value is
+// ready to use.
 type Log struct {
 	once  sync.Once
 	began time.Time
@@ -76,8 +76,8 @@ func (l *Log) now() moment {
 	return moment(max(1, time.Since(l.began)))
 }
 
-// Replaced declares that the stream is about to be replaced. Everything stored so far may be lost, and a client that had not
-// received it must receive a gap.
+// Replaced declares that the stream is about to be replaced. Everything stored so far may be lost, and a client that
+// had not received it must receive a gap.
 func (l *Log) Replaced() {
 	at := l.now()
 	l.mu.Lock()
@@ -85,8 +85,8 @@ func (l *Log) Replaced() {
 	l.replaced = append(l.replaced, at)
 }
 
-// Removed declares that the notifications with these ids were deleted, have expired or were evicted on purpose. No client
-// need receive them.
+// Removed declares that the notifications with these ids were deleted, have expired or were evicted on purpose. No
+// client need receive them.
 func (l *Log) Removed(id ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

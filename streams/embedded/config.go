@@ -44,9 +44,9 @@ type Config struct {
 // DefaultName is the server name by which clients recognize an embedded server.
 const DefaultName = "tidings"
 
-// storeReserve is the number of bytes that the default MaxStore leaves free; it is 5% of the disk if that is more, and at
-// most half of the free space on a small disk. A full disk breaks a stream until the server restarts, while a stream that
-// reaches its limit only refuses publishes.
+// storeReserve is the number of bytes that the default MaxStore leaves free; it is 5% of the disk if that is more, and
+// at most half of the free space on a small disk. A full disk breaks a stream until the server restarts, while a stream
+// that reaches its limit only refuses publishes.
 const storeReserve = 1 << 30
 
 func reserve(total uint64) uint64 { return max(storeReserve, total/20) }

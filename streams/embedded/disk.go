@@ -10,13 +10,13 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// When a write fails because the disk is full, nats-server 2.15 stops writing to that stream. It still serves reads, but
-// does not answer publishers until it is restarted, even if there is free space again. Therefore publishing is refused
-// before the disk is full. If another program fills the disk between two checks, the server is restarted within this
-// process as soon as there is free space.
+// When a write fails because the disk is full, nats-server 2.15 stops writing to that stream. It still serves reads,
+// but does not answer publishers until it is restarted, even if there is free space again. Therefore publishing is
+// refused before the disk is full. If another program fills the disk between two checks, the server is restarted within
+// this process as soon as there is free space.
 
-// restartEvery is the minimum time between two restarts. Without it, a write that fails although the disk has free space,
-// for example because of a quota, would cause endless restarts.
+// restartEvery is the minimum time between two restarts. Without it, a write that fails although the disk has free
+// space, for example because of a quota, would cause endless restarts.
 const restartEvery = 10 * time.Second
 
 // refuseBelow returns the free space in bytes below which publishing is refused. It is allowed again at twice that.
@@ -38,8 +38,9 @@ func isOutOfSpace(text string) bool {
 	return false
 }
 
-// checkDisk refuses publishing while the disk is full, and allows it again when there is free space. broken means that a
-// write found the disk full; then checkDisk restarts the server once there is space. Any error is fatal for the server.
+// checkDisk refuses publishing while the disk is full, and allows it again when there is free space. broken means that
+// a write found the disk full; then checkDisk restarts the server once there is space. Any error is fatal for the
+// server.
 func (s *Server) checkDisk(ctx context.Context, broken bool) error {
 	free, total, unknown := diskSpace(s.cfg.Dir)
 	minFree := refuseBelow(total)
@@ -109,7 +110,8 @@ func (s *Server) restart(ctx context.Context) error {
 		}
 		_, err := s.boot(ctx)
 		if errors.Is(err, ErrPortTaken) && tries < 50 {
-			// A child process that is just being started holds copies of all open sockets until its program is executed.
+			// A child process that is just being started holds copies of all open sockets until its program is
+			// executed.
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// TestDiskFillsUp fills the disk with another file, either nearly, so that publishing is refused before a write fails, or
-// entirely, so that a write fails and nats-server stops writing to the stream. Stored messages must stay readable and
-// publishers must get errors. Once there is space, publishing must work again in the same process.
+// TestDiskFillsUp fills the disk with another file, either nearly, so that publishing is refused before a write fails,
+// or entirely, so that a write fails and nats-server stops writing to the stream. Stored messages must stay readable
+// and publishers must get errors. Once there is space, publishing must work again in the same process.
 func TestDiskFillsUp(t *testing.T) {
 	t.Parallel()
 	for name, leave := range map[string]int{"nearly": 2 << 20, "entirely": 0} {

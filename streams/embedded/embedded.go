@@ -161,8 +161,8 @@ type inProcess struct{ *Server }
 // InProcessConn implements nats.InProcessConnProvider.
 func (p inProcess) InProcessConn() (net.Conn, error) { return p.server().InProcessConn() }
 
-// Failed returns a channel that delivers the first fatal error, such as a failed write. Only one receiver gets it, and the
-// channel is never closed. After an error the server stores nothing; the owner must still call Stop.
+// Failed returns a channel that delivers the first fatal error, such as a failed write. Only one receiver gets it, and
+// the channel is never closed. After an error the server stores nothing; the owner must still call Stop.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 func (s *Server) fail(err error) {

@@ -35,9 +35,9 @@ func (s *Server) awaitReady(ctx context.Context, held holding, every time.Durati
 	}
 }
 
-// checkStarted returns an error if the start failed or if a stream could not be recovered. The server only logs a failed
-// start, and does not treat an unreadable stream as an error. Without this check, the gateway would create an empty stream
-// in its place.
+// checkStarted returns an error if the start failed or if a stream could not be recovered. The server only logs a
+// failed start, and does not treat an unreadable stream as an error. Without this check, the gateway would create an
+// empty stream in its place.
 func (s *Server) checkStarted() error {
 	select {
 	case err := <-s.failed:
@@ -85,8 +85,8 @@ func (s *Server) watchHealth(ctx context.Context, every time.Duration) {
 	}
 }
 
-// broken returns an error if the server runs but stores nothing. There are two such states: the server disabled JetStream
-// after a failed write or because the store ran out of resources, or a write to a stream's file failed.
+// broken returns an error if the server runs but stores nothing. There are two such states: the server disabled
+// JetStream after a failed write or because the store ran out of resources, or a write to a stream's file failed.
 func (s *Server) broken() error {
 	health := s.server().Healthz(&server.HealthzOptions{Details: true})
 	for _, e := range health.Errors {

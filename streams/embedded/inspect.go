@@ -22,8 +22,8 @@ type Inspection struct {
 	MinFree     uint64 // free bytes below which publishing is refused
 }
 
-// Inspect examines a store directory without changing it. If the directory is not in use, Inspect holds its lock for a few
-// microseconds; Start waits for that.
+// Inspect examines a store directory without changing it. If the directory is not in use, Inspect holds its lock for a
+// few microseconds; Start waits for that.
 func Inspect(dir string) (in Inspection, err error) {
 	if in.Dir, err = filepath.Abs(dir); err != nil {
 		return in, err

@@ -22,9 +22,9 @@ func (l *logger) Errorf(format string, v ...any) { l.log.Error().Msgf(format, v.
 func (l *logger) Debugf(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
 func (l *logger) Tracef(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
 
-// warningLevel returns the level for a warning of the server. It is info for the outdated state that the server finds and
-// repairs after every crash, since a warning would suggest data loss. It is also info for the plaintext password, which
-// this process sets and which is only in memory.
+// warningLevel returns the level for a warning of the server. It is info for the outdated state that the server finds
+// and repairs after every crash, since a warning would suggest data loss. It is also info for the plaintext password,
+// which this process sets and which is only in memory.
 func warningLevel(format string) zerolog.Level {
 	if strings.Contains(format, "Plaintext passwords detected") || strings.Contains(format, "tate is outdated") || strings.Contains(format, "tate outdated") {
 		return zerolog.InfoLevel

@@ -42,7 +42,8 @@ func child(dir string) int {
 	return 0
 }
 
-// startChild starts a server in a separate process and returns its URL and the process, which is killed when the test ends.
+// startChild starts a server in a separate process and returns its URL and the process, which is killed when the test
+// ends.
 func startChild(t *testing.T, dir string) (string, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])

@@ -14,11 +14,11 @@ import (
 //
 // nats-server 2.15.2 sleeps 10 ms for each durable consumer it stops, one after another, and its API has no way around
 // that. During that time its listener and connections stay open, but streams and consumers do not answer. After
-// ErrStopping the server continues to stop in the background. It keeps the lock until it is down, so that no other server
-// starts on files that are still open.
+// ErrStopping the server continues to stop in the background. It keeps the lock until it is down, so that no other
+// server starts on files that are still open.
 //
-// The process may exit after ErrStopping. For the store this equals a SIGKILL: everything acknowledged has been written to
-// files, and has been synced either by the server or by flush. Positions that were reset through the API are written
+// The process may exit after ErrStopping. For the store this equals a SIGKILL: everything acknowledged has been written
+// to files, and has been synced either by the server or by flush. Positions that were reset through the API are written
 // before the reply. At most the last 100 ms of plain consumer acknowledgements can be lost.
 func (s *Server) Stop() error {
 	s.stopping.Do(func() { go s.shutdown() })
@@ -37,7 +37,8 @@ func (s *Server) shutdown() {
 	defer close(s.down)
 	s.stopWatch()
 	s.watch.Wait()
-	// Wait for the start: a shutdown during the start would return early and leave streams running that are recovered later.
+	// Wait for the start: a shutdown during the start would return early and leave streams running that are recovered
+	// later.
 	<-s.started
 
 	errs := []error{s.flush()} // first, because the process may exit before the shutdown is complete
@@ -71,8 +72,8 @@ func (s *Server) flush() error {
 	return errors.Join(errs...)
 }
 
-// syncFile syncs a file to disk. fsync writes all cached pages of the file, no matter which descriptor wrote them; without
-// any it takes about 50 µs.
+// syncFile syncs a file to disk. fsync writes all cached pages of the file, no matter which descriptor wrote them;
+// without any it takes about 50 µs.
 func syncFile(name string, flag int) error {
 	f, err := os.OpenFile(name, flag, 0)
 	if errors.Is(err, fs.ErrNotExist) {

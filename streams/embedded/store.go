@@ -15,7 +15,8 @@ func streamsDir(dir, account string) string {
 	return filepath.Join(dir, "jetstream", account, "streams")
 }
 
-// streamDirs returns the directories of all streams of all accounts. It ignores errors, which the server reports itself.
+// streamDirs returns the directories of all streams of all accounts. It ignores errors, which the server reports
+// itself.
 func streamDirs(dir string) []string {
 	var dirs []string
 	accounts, _ := os.ReadDir(filepath.Join(dir, "jetstream"))

@@ -10,8 +10,8 @@ import (
 // Canary is part of the secret tokens and keys that tests use. It must not appear in any output.
 const Canary = "canary-7f3a91c-"
 
-// Secrets searches output for the Canary. A package has one Secrets, passes the output of its tests to it, and gives its
-// Check to Main.
+// Secrets searches output for the Canary. A package has one Secrets, passes the output of its tests to it, and gives
+// its Check to Main.
 type Secrets struct {
 	mu    sync.Mutex
 	found []string

@@ -16,8 +16,8 @@ import (
 // 4 to 9 s, by the server's own timeouts.
 const electWithin = time.Minute
 
-// clusterAccounts defines a system account for the monitoring requests of this package. All other clients use the global
-// account without credentials.
+// clusterAccounts defines a system account for the monitoring requests of this package. All other clients use the
+// global account without credentials.
 const clusterAccounts = `accounts { $SYS { users: [ { user: sys, password: sys } ] } }`
 
 // A Cluster is a set of nats-servers, each in its own process, that replicate streams.
@@ -92,8 +92,8 @@ func (c *Cluster) URLs() string {
 	return strings.Join(urls, ",")
 }
 
-// Connect returns a connection to any node. If that node is down or does not answer for 3 s, the connection reconnects to
-// another one, without a limit of attempts.
+// Connect returns a connection to any node. If that node is down or does not answer for 3 s, the connection reconnects
+// to another one, without a limit of attempts.
 func (c *Cluster) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
 	tb.Helper()
 	return Connect(tb, c.URLs(), append([]nats.Option{nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2)}, opts...)...)

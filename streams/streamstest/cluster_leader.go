@@ -188,8 +188,8 @@ func (c *Cluster) SettleStream(stream string) {
 	})
 }
 
-// SettleDirectGets waits until all replicas of the stream answer direct gets. A follower starts to answer them about 2 s
-// after it has become a follower. From then on, a node with a replica answers direct gets of its clients itself.
+// SettleDirectGets waits until all replicas of the stream answer direct gets. A follower starts to answer them about 2
+// s after it has become a follower. From then on, a node with a replica answers direct gets of its clients itself.
 func (c *Cluster) SettleDirectGets(stream string) {
 	c.tb.Helper()
 	subject := "$JS.API.DIRECT.GET." + stream

@@ -51,8 +51,8 @@ func WithDefaultMaxConsumers(n int) Option { return func(c *config) { c.MaxConsu
 // WithoutJetStream runs a server without JetStream.
 func WithoutJetStream() Option { return func(c *config) { c.NoJetStream = true } }
 
-// WithConfig applies the text of a nats-server configuration file, for example with accounts and permissions. The address,
-// the store directory and all other options override it.
+// WithConfig applies the text of a nats-server configuration file, for example with accounts and permissions. The
+// address, the store directory and all other options override it.
 func WithConfig(text string) Option { return func(c *config) { c.Text = text } }
 
 // WithRouteProxies puts a Proxy between each pair of nodes in a cluster, so that tests can separate them.

@@ -16,8 +16,8 @@ type Disk struct {
 	ballast string
 }
 
-// NewDisk mounts a tmpfs of the given size, which is unmounted when the test ends. Without root it skips the test. If CI is
-// "true" and root may not mount, it fails the test.
+// NewDisk mounts a tmpfs of the given size, which is unmounted when the test ends. Without root it skips the test. If
+// CI is "true" and root may not mount, it fails the test.
 func NewDisk(tb testing.TB, bytes int) *Disk {
 	tb.Helper()
 	dir := tb.TempDir()

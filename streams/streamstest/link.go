@@ -77,8 +77,8 @@ type chunk struct {
 	at   time.Time // when it was read
 }
 
-// move copies data in one direction. Reading and writing run concurrently, with up to 256 KiB between them, so that latency
-// does not limit the rate.
+// move copies data in one direction. Reading and writing run concurrently, with up to 256 KiB between them, so that
+// latency does not limit the rate.
 func (l *link) move(dst, src *net.TCPConn) {
 	chunks := make(chan chunk, 16)
 	var reader sync.WaitGroup
@@ -136,8 +136,8 @@ func (l *link) write(dst *net.TCPConn, c chunk) bool {
 	return true
 }
 
-// pass waits while the proxy stalls. It returns the current faults, a channel that is closed when they change, and false
-// if the link has ended.
+// pass waits while the proxy stalls. It returns the current faults, a channel that is closed when they change, and
+// false if the link has ended.
 func (l *link) pass() (faults, <-chan struct{}, bool) {
 	for {
 		f, changed := l.proxy.state()

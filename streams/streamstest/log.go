@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// serverLog keeps the newest log lines of a server, for failed tests. Its Fatalf does not end the process; launch checks
-// for a fatal error with takeFatal.
+// serverLog keeps the newest log lines of a server, for failed tests. Its Fatalf does not end the process; launch
+// checks for a fatal error with takeFatal.
 type serverLog struct {
 	out io.Writer // nil: keep the newest lines
 

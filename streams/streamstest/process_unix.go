@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Pause stops the process with SIGSTOP, so that its connections stay open but it does not answer. Pause returns when the
-// process has stopped.
+// Pause stops the process with SIGSTOP, so that its connections stay open but it does not answer. Pause returns when
+// the process has stopped.
 func (p *Process) Pause() {
 	p.tb.Helper()
 	p.mu.Lock()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A Proxy forwards TCP connections to a target and can simulate network faults. Its faults affect open and new connections
-// until Restore.
+// A Proxy forwards TCP connections to a target and can simulate network faults. Its faults affect open and new
+// connections until Restore.
 type Proxy struct {
 	tb     testing.TB
 	target string

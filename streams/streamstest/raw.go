@@ -47,7 +47,8 @@ func (r *Raw) Publish(subject, block, data string) error {
 	return err
 }
 
-// Flush waits until the server has processed everything sent before. It returns an error if the server rejected something.
+// Flush waits until the server has processed everything sent before. It returns an error if the server rejected
+// something.
 func (r *Raw) Flush() error {
 	_ = r.conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(r.conn, "PING\r\n"); err != nil {

@@ -56,8 +56,8 @@ func TestServerLimits(t *testing.T) {
 	}
 }
 
-// TestServerHasTheDefaultConsumerLimit checks that the test server allows 1,000 consumers per stream, as an external server
-// does by default, so that the other tests cover that limit.
+// TestServerHasTheDefaultConsumerLimit checks that the test server allows 1,000 consumers per stream, as an external
+// server does by default, so that the other tests cover that limit.
 func TestServerHasTheDefaultConsumerLimit(t *testing.T) {
 	t.Parallel()
 	js := Run(t).JetStream(t)

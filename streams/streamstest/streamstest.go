@@ -1,7 +1,7 @@
-// Package streamstest runs real NATS servers for tests: within this process (Run), in a child process that can be killed
-// and paused (RunProcess), or as a cluster of such processes (RunCluster). RunProxy puts a TCP proxy between client and
-// server that can cut, stall and slow connections. The servers have the defaults of nats-server, like an external server.
-// Everything is stopped and removed when the test ends.
+// Package streamstest runs real NATS servers for tests: within this process (Run), in a child process that can be
+// killed and paused (RunProcess), or as a cluster of such processes (RunCluster). RunProxy puts a TCP proxy between
+// client and server that can cut, stall and slow connections. The servers have the defaults of nats-server, like an
+// external server. Everything is stopped and removed when the test ends.
 //
 // A package that uses RunProcess or RunCluster, or that checks its tests for leaked goroutines, needs this function:
 //
@@ -27,8 +27,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main runs the tests and then the checks, and exits. TestMain calls it. If a check returns an error, the run fails. In a
-// child process of RunProcess, Main runs the server instead.
+// Main runs the tests and then the checks, and exits. TestMain calls it. If a check returns an error, the run fails. In
+// a child process of RunProcess, Main runs the server instead.
 func Main(m *testing.M, checks ...func() error) {
 	Child()
 	setParallel()
@@ -45,8 +45,8 @@ func Main(m *testing.M, checks ...func() error) {
 	os.Exit(code)
 }
 
-// Child runs the server and exits if this process is a child of RunProcess; otherwise it returns. It is for a TestMain that
-// does not call Main.
+// Child runs the server and exits if this process is a child of RunProcess; otherwise it returns. It is for a TestMain
+// that does not call Main.
 func Child() {
 	if spec, ok := os.LookupEnv(childEnv); ok {
 		os.Exit(serve(spec))
@@ -88,8 +88,8 @@ func Either[T any](short, long T) T {
 // NoLeaks is a check for Main. It returns an error if goroutines still run after the tests.
 func NoLeaks() error { return goleak.Find() }
 
-// Eventually calls cond until it returns nil, at first after 2 ms and later every 50 ms. After timeout, the test fails with
-// the last error.
+// Eventually calls cond until it returns nil, at first after 2 ms and later every 50 ms. After timeout, the test fails
+// with the last error.
 func Eventually(tb testing.TB, timeout time.Duration, cond func() error) {
 	tb.Helper()
 	deadline := time.Now().Add(timeout)
@@ -132,8 +132,9 @@ func (e *endpoint) JetStream(tb testing.TB, opts ...nats.Option) jetstream.JetSt
 	return js
 }
 
-// DeleteStream deletes a stream and waits until its files are removed. Without the wait, if a second stream of this name is
-// created and deleted too, nats-server cannot move its files away, and a third stream would contain the second's messages.
+// DeleteStream deletes a stream and waits until its files are removed. Without the wait, if a second stream of this
+// name is created and deleted too, nats-server cannot move its files away, and a third stream would contain the
+// second's messages.
 func (e *endpoint) DeleteStream(tb testing.TB, name string, opts ...nats.Option) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
@@ -168,9 +169,9 @@ func Connect(tb testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// bind calls listen again, for up to 5 s, while the address is in use. A port that this process has just closed can stay in
-// use for a moment: a child process that another test is starting holds copies of all open sockets until its program is
-// executed.
+// bind calls listen again, for up to 5 s, while the address is in use. A port that this process has just closed can
+// stay in use for a moment: a child process that another test is starting holds copies of all open sockets until its
+// program is executed.
 func bind(listen func() error) error {
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		err := listen()
@@ -180,10 +181,10 @@ func bind(listen func() error) error {
 	}
 }
 
-// FreePort returns a free TCP port below the ranges from which systems take ports for outgoing connections. So while a server
-// is down, no other connection gets its port by chance, and no client that keeps dialing it connects to itself. FreePort
-// reserves the port until the test ends by holding the UDP port of the same number, which other tests check, also in other
-// processes.
+// FreePort returns a free TCP port below the ranges from which systems take ports for outgoing connections. So while a
+// server is down, no other connection gets its port by chance, and no client that keeps dialing it connects to itself.
+// FreePort reserves the port until the test ends by holding the UDP port of the same number, which other tests check,
+// also in other processes.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
 	for range 1000 {
