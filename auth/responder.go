@@ -96,7 +96,7 @@ func (r *Responder) Ready() <-chan struct{} { return r.ready }
 // Permission for $SRV.> is needed only to be listed.
 func (r *Responder) Run(ctx context.Context) error {
 	if !r.started.CompareAndSwap(false, true) {
-		return errors.New("auth: responder: Run was called before (make another Responder)")
+		return errors.New("auth: responder: Run was called before (create another Responder)")
 	}
 	closed := r.nc.StatusChanged(nats.CLOSED)
 	defer r.nc.RemoveStatusListener(closed)

@@ -28,7 +28,7 @@ export interface Options {
   onMessage: (message: Message) => unknown;
   /** Names a device with a position of its own on the server. Default: the position that the user's other connections share. */
   device?: string;
-  /** The user whose saved position the client starts with, as the server names the user. Default: the last one. It admits nobody. */
+  /** The user whose saved position the client starts with, as the server names the user. Default: the last user. It does not authenticate. */
   user?: string;
   /**
    * The client gives up on a message once onMessage has failed on it this many times and for as long as patience says. Failures
