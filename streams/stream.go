@@ -312,7 +312,7 @@ func explain(err error) error {
 		return fmt.Errorf("%w (start nats-server with -js, enable JetStream for this account, or use --data for the embedded server): %w",
 			ErrNoJetStream, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("no answer from JetStream (NATS away, no leader, or this user lacks permission on $JS.API.>): %w", err)
+		return fmt.Errorf("no answer from JetStream (NATS away, no leader, or this user lacks permission on $JS.API.> or on its inbox: give --nats-inbox): %w", err)
 	}
 	return err
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -104,13 +106,23 @@ func (o *gatewayOptions) openStream(ctx context.Context, nc *nats.Conn, log zero
 	passes := func(err error) bool { return o.nats.url != "" && notReady(err) }
 	err = await(ctx, log, "JetStream", passes, func() error {
 		stream, err = streams.Open(ctx, nc, o.stream.cfg)
-		// What NATS forbids it does not answer, but says by the way.
-		if denied := nc.LastError(); err != nil && errors.Is(denied, nats.ErrPermissionViolation) {
-			return fmt.Errorf("%w (allow this NATS user to publish to $JS.API.> and to subscribe to _INBOX.>)", denied)
+		if denied := denied(nc, "$JS.API.>"); err != nil && denied != nil {
+			return denied
 		}
 		return err
 	})
 	return stream, err
+}
+
+// denied returns the last permission violation on the connection, with a hint, or nil if there was none. NATS does not answer a request
+// that it forbids; it reports the violation to the connection. subject is what the user must be allowed to publish to.
+func denied(nc *nats.Conn, subject string) error {
+	err := nc.LastError()
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return nil
+	}
+	return fmt.Errorf("%w (allow this NATS user to publish to %s and to subscribe to %s.>, or give --nats-inbox)",
+		err, subject, strings.TrimSuffix(cmp.Or(nc.Opts.InboxPrefix, nats.InboxPrefix), "."))
 }
 
 // notReady says whether JetStream did not answer, or answered that it has no leader or too few nodes.

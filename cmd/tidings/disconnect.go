@@ -35,6 +35,9 @@ themselves; to keep them out, make the backend refuse their token first.`,
 				return err
 			}
 			if gateways == 0 {
+				if denied := denied(nc, delivery.DisconnectSubject); denied != nil {
+					return denied
+				}
 				return fmt.Errorf("no gateway answered at %s (start one, or name the right --nats)", redacted(nc.ConnectedUrl()))
 			}
 			if closed == 0 {
