@@ -50,7 +50,7 @@ func Offline(err error) bool {
 // makes it again, or what it answered could not be proven, as while servers and leaders change.
 func Passing(err error) bool {
 	for _, passing := range []error{
-		errNotProven, errDisputed, errHole, errNotWarm, errNotSeen, errAnew, errNoCursor, jetstream.ErrStreamNotFound,
+		errNotProven, errDisputed, errHole, errNoDirect, errNotWarm, errNotSeen, errAnew, errNoCursor, jetstream.ErrStreamNotFound,
 	} {
 		if errors.Is(err, passing) {
 			return true

@@ -32,6 +32,9 @@ const (
 // errHole says that a message of an answer did not arrive.
 var errHole = errors.New("the answer has a hole")
 
+// errNoDirect is why nobody answers a direct get of a stream that answers otherwise.
+var errNoDirect = errors.New("direct access of the stream is off; the gateway puts it back")
+
 // readAfter reads up to batch messages of the subject behind a seq, by $JS.API.DIRECT.GET (ADR-31), which any replica answers.
 // Each message says which one went before it, so that there is no hole among them. More says that the server has, or may
 // have, others behind those: what came before the answer broke off is good, since all that is on its way is on the way in vain
@@ -42,7 +45,7 @@ func (s *Stream) readAfter(ctx context.Context, subject string, after uint64, ba
 			more, err = true, nil
 		}
 		if err != nil {
-			err = fmt.Errorf("cold read: %w", explain(err))
+			err = fmt.Errorf("cold read: %w", s.explainDirect(ctx, err))
 		}
 	}()
 	defer s.pace.turn()()

@@ -76,7 +76,7 @@ func (s *Stream) lastUpTo(ctx context.Context, subject string, seq uint64) (m Me
 		return err
 	})
 	if err != nil {
-		err = fmt.Errorf("last message: %w", explain(err))
+		err = fmt.Errorf("last message: %w", s.explainDirect(ctx, err))
 	}
 	return m, found, err
 }

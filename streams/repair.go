@@ -3,6 +3,7 @@ package streams
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -125,14 +126,54 @@ func (s *Stream) update(ctx context.Context, have, want jetstream.StreamConfig) 
 // settingsKeeper is what a Tail knows of the stream's settings. All but problem belongs to the goroutine that follows the stream.
 type settingsKeeper struct {
 	problem atomic.Pointer[error] // why the stream cannot be relied on; nil: its settings are right
-	tried   time.Time             // when they were last put back
-	failed  error                 // of that
+	tried   map[string]time.Time  // when each setting was last put back
+	failed  error                 // of the last attempt
 }
 
 const (
-	keepEvery  = 30 // polls, a minute by default, from one attempt to put settings back to the next: somebody else may insist on theirs
+	keepEvery  = 30 // polls, a minute by default, from one attempt to put a setting back to the next: somebody else may insist on theirs
 	keepWithin = 2 * time.Second
 )
+
+// heldError is a problem with settings that the gateway leaves until due. Its text says how many seconds are left when it is asked for,
+// so that two for the same problem are equal at any time.
+type heldError struct {
+	error
+	then string // what the gateway does then
+	due  time.Time
+}
+
+func (e *heldError) Error() string {
+	return fmt.Sprintf("%s; %s in %.0f s", e.error, e.then, max(1, math.Ceil(time.Until(e.due).Seconds())))
+}
+
+func (e *heldError) Unwrap() error { return e.error }
+
+// held returns an error if all of the changed settings were put back a short time ago. If one was not, all are put back: settings
+// depend on each other, and NATS accepts some of them only together.
+func (t *Tail) held(changes []string) error {
+	k := &t.settings
+	var due time.Time // of the first
+	for i, change := range changes {
+		if at := k.tried[settingOf(change)].Add(keepEvery * t.cfg.Poll); i == 0 || at.Before(due) {
+			due = at
+		}
+	}
+	switch {
+	case !time.Now().Before(due):
+		return nil
+	case k.failed != nil:
+		return &heldError{k.failed, "the gateway tries again", due}
+	}
+	return &heldError{fmt.Errorf("stream %s: %w: changed again right after it was put back: %s (find out what changes it)",
+		t.stream.name, ErrStreamMismatch, strings.Join(changes, ", ")), "it is put back", due}
+}
+
+// settingOf returns the name at the beginning of a line of differences.
+func settingOf(change string) string {
+	name, _, _ := strings.Cut(change, " ")
+	return name
+}
 
 // keepSettings puts back the settings that Tidings depends on. What it cannot put back, Check reports.
 func (t *Tail) keepSettings(ctx context.Context, info *jetstream.StreamInfo) {
@@ -140,17 +181,14 @@ func (t *Tail) keepSettings(ctx context.Context, info *jetstream.StreamInfo) {
 	if ctx.Err() != nil {
 		return
 	}
-	var before string
-	if p := t.settings.problem.Load(); p != nil {
-		before = (*p).Error()
-	}
+	before := t.settingsProblem()
 	switch {
 	case err == nil:
-		if t.settings.problem.Store(nil); before != "" {
+		if t.settings.problem.Store(nil); before != nil {
 			t.log.Info().Msg("stream settings are right again")
 		}
 	default:
-		if t.settings.problem.Store(&err); before != err.Error() {
+		if t.settings.problem.Store(&err); before == nil || before.Error() != err.Error() {
 			t.log.Error().Err(err).Msg("stream settings are wrong")
 		}
 	}
@@ -164,17 +202,17 @@ func (t *Tail) putBack(ctx context.Context, info *jetstream.StreamInfo) error {
 	}
 	changes := differences(info.Config, want)
 	if len(changes) == 0 {
+		if k.failed != nil { // somebody else put them back
+			k.failed = nil
+			clear(k.tried)
+		}
 		if err := t.stream.keepGeneration(ctx, info.Created); err != nil && ctx.Err() == nil {
 			t.oddLog.Warn().Err(err).Msg("no second copy of the stream's generation")
 		}
 		return nil
 	}
-	if time.Since(k.tried) < keepEvery*t.cfg.Poll {
-		if k.failed != nil {
-			return k.failed
-		}
-		return fmt.Errorf("stream %s: %w: its settings were changed again right after they were put back: %s (find out what changes them)",
-			t.stream.name, ErrStreamMismatch, strings.Join(changes, ", "))
+	if err := t.held(changes); err != nil {
+		return err
 	}
 	// All gateways see it at the same time: one is first, and the others find it done.
 	if err := pause(ctx, rand.N(min(newEpochWithin, t.cfg.Poll))); err != nil {
@@ -191,12 +229,19 @@ func (t *Tail) putBack(ctx context.Context, info *jetstream.StreamInfo) error {
 	if changes = differences(info.Config, want); len(changes) == 0 {
 		return nil
 	}
+	if err := t.held(changes); err != nil { // another gateway has put back the one that was due
+		return err
+	}
 	t.log.Warn().Strs("changes", changes).Msg("putting stream settings back")
-	k.tried, k.failed = time.Now(), t.stream.update(ctx, info.Config, want)
+	k.failed = t.stream.update(ctx, info.Config, want)
+	for _, change := range changes {
+		k.tried[settingOf(change)] = time.Now()
+	}
 	if k.failed != nil {
 		k.failed = fmt.Errorf("%w: %s: %w", ErrStreamMismatch, strings.Join(changes, ", "), k.failed)
+		return t.held(changes)
 	}
-	return k.failed
+	return nil
 }
 
 // settingsProblem is why the stream's settings make it unreliable; nil: they are right, as far as is known.

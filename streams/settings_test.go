@@ -3,12 +3,15 @@ package streams_test
 import (
 	"errors"
 	"fmt"
+	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/streamstest"
@@ -202,10 +205,86 @@ func TestADeletedStreamWhoseSubjectsAreTaken(t *testing.T) {
 	})
 }
 
-// Somebody may insist on other settings: they are put back once in 30 polls, a minute.
+// look has the tail look at the stream now, however seldom it polls.
+func (g *gateway) look() { g.tail.Reached(g.tail.Epoch(), math.MaxUint64) }
+
+// The limit of one attempt in 30 polls is of each setting. Here that is half an hour.
+func TestASettingIsPutBackAtOnceAfterAnother(t *testing.T) {
+	t.Parallel()
+	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{Poll: time.Minute})
+	for _, name := range []string{"no direct access", "discard new"} {
+		g.edit(badSettings()[name])
+		streamstest.Eventually(t, patience, func() error {
+			g.look()
+			now := g.jetstream().CachedInfo().Config
+			if !now.AllowDirect || now.Discard != jetstream.DiscardOld {
+				return fmt.Errorf("%s: not put back: %w", name, g.tail.Check())
+			}
+			return g.tail.Check()
+		})
+	}
+	g.edit(badSettings()["discard new"])
+	g.look()
+	g.unreliable("changed again right after it was put back: discard new → old (find out what changes it); it is put back in 1")
+	if err := g.tail.Check(); !regexp.MustCompile(`in 1[678]\d\d s$`).MatchString(err.Error()) {
+		t.Errorf("%v, want half an hour", err)
+	}
+}
+
+// A failed attempt counts no longer once somebody else has put the settings right.
+func TestSettingsThatSomebodyElsePutRight(t *testing.T) {
+	t.Parallel()
+	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{Poll: time.Minute})
+	noTopics := badSettings()["no topics"]
+	right := func() error { g.look(); return g.tail.Check() }
+	g.edit(noTopics)
+	if _, err := g.js.CreateStream(testContext(t, patience), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"notify.topic.all"}}); err != nil {
+		t.Fatal(err)
+	}
+	g.look()
+	g.unreliable("; the gateway tries again in 1")
+	if err := g.js.DeleteStream(testContext(t, patience), "OTHER"); err != nil {
+		t.Fatal(err)
+	}
+	g.edit(func(c *jetstream.StreamConfig) { c.Subjects = contract().Subjects })
+	streamstest.Eventually(t, patience, right)
+	g.edit(noTopics)
+	streamstest.Eventually(t, patience, func() error {
+		if err := right(); err != nil || len(g.jetstream().CachedInfo().Config.Subjects) < 2 {
+			return fmt.Errorf("not put back: %w", err)
+		}
+		return nil
+	})
+}
+
+// What is older than memory cannot be read without direct access, which is not to be taken for a missing JetStream.
+func TestReadsWithoutDirectAccessNameIt(t *testing.T) {
+	t.Parallel()
+	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{Poll: time.Hour, MaxBytes: 1})
+	g.publish("alice", "1")
+	g.publish("alice", "2")
+	g.reached()
+	named := func(err error) bool {
+		return err != nil && strings.Contains(err.Error(), "direct access of the stream is off; the gateway puts it back") &&
+			!errors.Is(err, streams.ErrNoJetStream) && streams.Passing(err)
+	}
+	streamstest.Eventually(t, patience, func() error {
+		g.edit(func(c *jetstream.StreamConfig) { c.AllowDirect = false }) // again if a look has put it back
+		_, err := g.userReader(0, "alice").Read(testContext(t, patience), nil, 10)
+		_, list := g.stream.Newest(testContext(t, patience), userSubject(t, "alice"), 0, 10, 1000)
+		if !named(err) || !named(list) {
+			return fmt.Errorf("read: %w; list: %w", err, list)
+		}
+		return nil
+	})
+}
+
+// Somebody may insist on other settings: each is put back once in 30 polls, a minute, and logged once.
 func TestSettingsAreNotFoughtFor(t *testing.T) {
 	t.Parallel()
-	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{Poll: pollFast})
+	const poll = 2 * pollFast // more than a second from one attempt to the next, so that the seconds left change
+	var log syncBuffer
+	g := run(t, streamstest.Run(t).Connect(t), streams.Config{}, streams.TailConfig{Poll: poll, Logger: zerolog.New(&log)})
 	on := func() bool { return g.jetstream().CachedInfo().Config.AllowDirect }
 	began, changed := time.Now(), 0
 	streamstest.Eventually(t, patience, func() error {
@@ -213,12 +292,12 @@ func TestSettingsAreNotFoughtFor(t *testing.T) {
 			g.edit(func(c *jetstream.StreamConfig) { c.AllowDirect = false })
 			changed++
 		}
-		if err := g.tail.Check(); err == nil || !strings.Contains(err.Error(), "allow_direct false → true (find out what changes them)") {
+		if err := g.tail.Check(); err == nil || !strings.Contains(err.Error(), "allow_direct false → true (find out what changes it); it is put back in ") {
 			return fmt.Errorf("%w, want what is changed", err)
 		}
 		return nil
 	})
-	if most := 2 + int(time.Since(began)/(30*pollFast)); changed > most { // the first change, and one after each time it was put back
+	if most := 2 + int(time.Since(began)/(30*poll)); changed > most { // the first change, and one after each time it was put back
 		t.Errorf("it was put back %d times in %s", changed-1, time.Since(began))
 	}
 	streamstest.Eventually(t, patience, func() error {
@@ -227,6 +306,9 @@ func TestSettingsAreNotFoughtFor(t *testing.T) {
 		}
 		return nil
 	})
+	if lines := strings.Count(log.String(), "changed again"); lines > changed-1 { // the first change is put back
+		t.Errorf("%d lines for %d changes:\n%s", lines, changed, log.String())
+	}
 	// Limits are an operator's, and of each gateway's flags.
 	g.edit(func(c *jetstream.StreamConfig) { c.MaxAge, c.MaxMsgsPerSubject, c.MaxConsumers = time.Hour, 7, 50 })
 	open(t, g.nc, streams.Config{})

@@ -317,6 +317,22 @@ func explain(err error) error {
 	return err
 }
 
+// explainDirect is explain for an error of a direct get. If the stream itself answers, JetStream is available.
+func (s *Stream) explainDirect(ctx context.Context, err error) error {
+	if !errors.Is(err, nats.ErrNoResponders) {
+		return explain(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, keepWithin)
+	defer cancel()
+	switch info, unanswered := s.answer(ctx); {
+	case unanswered != nil:
+		return explain(err)
+	case !info.Config.AllowDirect:
+		return errNoDirect
+	}
+	return err
+}
+
 // older compares versions such as 2.14.0 and 2.15.0-RC.1 by their numbers.
 func older(have, least string) bool {
 	h, l := numbers(have), numbers(least)

@@ -82,7 +82,7 @@ func NewTail(s *Stream, cfg TailConfig) *Tail {
 		stream: s, cfg: cfg, log: cfg.Logger, oddLog: minutely(cfg.Logger), headerLog: minutely(cfg.Logger),
 		marks: make(chan chan<- markResult), kick: make(chan struct{}, 1), ready: make(chan struct{}),
 		deleted: make(chan struct{}, 1),
-		desk:    newDesk(),
+		desk:    newDesk(), settings: settingsKeeper{tried: map[string]time.Time{}},
 	}
 }
 
