@@ -12,18 +12,18 @@ import (
 	"github.com/tidings-io/tidings/delivery"
 )
 
-// keyVariable has API keys themselves, separated by commas. There is no flag for that: what is on a command line, everybody on the
-// machine can read.
+// keyVariable is the environment variable with the API keys themselves, separated by commas. There is no such flag, since every process
+// on the machine can read a command line.
 const keyVariable = "TIDINGS_API_KEY"
 
-// apiKeys are those that are good, and what is told when others are.
+// apiKeys holds the valid API keys, and the function to call when they change.
 type apiKeys struct {
 	mu   sync.Mutex
 	read delivery.Keys
-	use  func(delivery.Keys) // nil: nobody yet
+	use  func(delivery.Keys) // nil until subscribe
 }
 
-// set has others be good from now on.
+// set replaces the valid keys.
 func (k *apiKeys) set(read delivery.Keys) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -33,15 +33,15 @@ func (k *apiKeys) set(read delivery.Keys) {
 	}
 }
 
-// tell has use be told those that are good now, and all that come later.
-func (k *apiKeys) tell(use func(delivery.Keys)) {
+// subscribe calls use with the valid keys, now and on each change.
+func (k *apiKeys) subscribe(use func(delivery.Keys)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.use = use
 	use(k.read)
 }
 
-// watchKeys reads the keys, and has them read again whenever their file changes.
+// watchKeys reads the API keys, and adds their file to the reloader. It fails if the keys cannot be read.
 func (o *gatewayOptions) watchKeys(r *reloader, log zerolog.Logger) (*apiKeys, error) {
 	keys := &apiKeys{}
 	load := func() (err error) {
@@ -53,8 +53,8 @@ func (o *gatewayOptions) watchKeys(r *reloader, log zerolog.Logger) (*apiKeys, e
 	}
 	if o.apiKeys == "" {
 		if os.Getenv(keyVariable) != "" {
-			r.asked = append(r.asked, func() {
-				log.Warn().Msg("other keys in " + keyVariable + " need a restart; those in a file, of --api-keys, are read again")
+			r.onHangUp = append(r.onHangUp, func() {
+				log.Warn().Msg("keys in " + keyVariable + " change only with a restart; a file named by --api-keys is reloaded")
 			})
 		}
 		return keys, load()
@@ -62,7 +62,7 @@ func (o *gatewayOptions) watchKeys(r *reloader, log zerolog.Logger) (*apiKeys, e
 	return keys, r.add(&reloading{what: "API keys", files: []string{o.apiKeys}, load: load, log: log})
 }
 
-// readKeys returns those of --api-keys and of the environment.
+// readKeys returns the keys in the file of --api-keys and in the environment.
 func (o *gatewayOptions) readKeys(log zerolog.Logger) (keys delivery.Keys, err error) {
 	if o.apiKeys != "" {
 		if err := o.readKeyFile(&keys, log); err != nil {
@@ -73,22 +73,23 @@ func (o *gatewayOptions) readKeys(log zerolog.Logger) (keys delivery.Keys, err e
 		if key = strings.TrimSpace(key); key == "" {
 			continue
 		}
-		if namesFile(key) {
-			return delivery.Keys{}, fmt.Errorf("%s: a key in it is a path, or names a file: keys of a file are for TIDINGS_API_KEYS, or --api-keys", keyVariable)
+		if looksLikePath(key) {
+			return delivery.Keys{}, fmt.Errorf("%s: a key in it is a path or the name of a file (to read keys from a file, use TIDINGS_API_KEYS or --api-keys)", keyVariable)
 		}
 		if err := keys.Add(key); err != nil {
 			return delivery.Keys{}, fmt.Errorf("%s: %w", keyVariable, err)
 		}
 	}
 	if n := keys.Plain(); n > 0 {
-		log.Warn().Int("keys", n).Msgf("an API key without the prefix %s is taken for a user's token and sent to the backend, if it is "+
-			"mistyped or was revoked: make a new one, with echo %[1]s$(openssl rand -hex 32)", delivery.KeyPrefix)
+		log.Warn().Int("keys", n).Msgf("API keys without the prefix %s: a mistyped or revoked one cannot be told from a user's token and is "+
+			"sent to the backend: create new keys, with echo %[1]s$(openssl rand -hex 32)", delivery.KeyPrefix)
 	}
 	return keys, nil
 }
 
-// namesFile says whether somebody has taken TIDINGS_API_KEY for TIDINGS_API_KEYS. As a key the path would be easy to guess.
-func namesFile(key string) bool {
+// looksLikePath reports whether a key is a path or the name of a file, because TIDINGS_API_KEY was set in place of TIDINGS_API_KEYS. A path
+// would be a key that is easy to guess.
+func looksLikePath(key string) bool {
 	if strings.HasPrefix(key, "/") || strings.HasPrefix(key, "./") {
 		return true
 	}
@@ -99,21 +100,21 @@ func namesFile(key string) bool {
 func (o *gatewayOptions) readKeyFile(keys *delivery.Keys, log zerolog.Logger) error {
 	file, err := os.Open(o.apiKeys)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w (it names a file; keys themselves go into %s)", pathless(err), keyVariable)
+		return fmt.Errorf("%w (it must name a file; set keys themselves in %s)", withoutPath(err), keyVariable)
 	}
 	if err != nil {
-		return pathless(err)
+		return withoutPath(err)
 	}
 	defer file.Close()
-	warnOfReaders(log, "API keys", o.apiKeys)
+	warnIfWorldReadable(log, "API keys", o.apiKeys)
 	if err := keys.Read(file); err != nil {
 		return fmt.Errorf("%s: %w", o.apiKeys, err)
 	}
 	return nil
 }
 
-// pathless is the error without the file's name, which is a key where somebody has taken one for the other.
-func pathless(err error) error {
+// withoutPath returns the error without the file's name, since that is a key if a key was given in place of a file.
+func withoutPath(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
 		return path.Err

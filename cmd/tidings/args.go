@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// noArgs is the Args of a command that takes only flags.
+// noArgs is the cobra Args function of commands that take only flags.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %.40q: %s takes only flags", args[0], cmd.CommandPath())
@@ -15,7 +15,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// oneUser is the Args of a command about a user.
+// oneUser is the cobra Args function of commands about one user.
 func oneUser(cmd *cobra.Command, args []string) error {
 	switch len(args) {
 	case 0:
@@ -26,7 +26,7 @@ func oneUser(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unexpected argument %.40q: %s takes one user", args[1], cmd.CommandPath())
 }
 
-// userAndData is the Args of publish.
+// userAndData is the cobra Args function of publish.
 func userAndData(_ *cobra.Command, args []string) error {
 	if len(args) > 2 {
 		return fmt.Errorf("unexpected argument %.40q: give a user and the data, in quotes if it has spaces; --to names further users", args[2])
@@ -34,7 +34,7 @@ func userAndData(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// onlyToken is the Args of listen, whose token could be taken for an argument.
+// onlyToken is the cobra Args function of listen. Its error does not repeat the argument, which may be a token.
 func onlyToken(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return errors.New("unexpected argument: give the token with --token")

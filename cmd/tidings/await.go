@@ -17,17 +17,17 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// What runs for good may be started before the NATS it needs, or beside a cluster that has no leader yet: it waits, and says for
-// what. To end, and be started again and again, would be no faster and say less. What time does not cure ends it at once.
+// A long-running command may start before its NATS server, or before a cluster has a leader. It waits and logs what it waits for: to exit
+// and be restarted again and again would be no faster and would say less. It exits at once on errors that time does not cure.
 
 const (
-	remindEvery = 5 * time.Second        // of what is waited for
-	tryAgain    = 500 * time.Millisecond // on average
+	logEvery   = 5 * time.Second        // between two log lines about what is waited for
+	retryAfter = 500 * time.Millisecond // on average
 )
 
-// await tries until it succeeds, fails in a way that does not pass, or ctx is done. The first failure is logged at once.
-func await(ctx context.Context, log zerolog.Logger, what string, passes func(error) bool, try func() error) error {
-	var told time.Time
+// await calls try until it succeeds, fails with an error that is not temporary, or ctx is done. It logs the first failure at once.
+func await(ctx context.Context, log zerolog.Logger, what string, temporary func(error) bool, try func() error) error {
+	var logged time.Time
 	for {
 		err := try()
 		switch {
@@ -35,37 +35,38 @@ func await(ctx context.Context, log zerolog.Logger, what string, passes func(err
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !passes(err):
+		case !temporary(err):
 			return err
-		case time.Since(told) >= remindEvery:
+		case time.Since(logged) >= logEvery:
 			log.Warn().Err(err).Msg("waiting for " + what)
-			told = time.Now()
+			logged = time.Now()
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(tryAgain/2 + rand.N(tryAgain)):
+		case <-time.After(retryAfter/2 + rand.N(retryAfter)):
 		}
 	}
 }
 
-// await is connect for what runs for good.
+// await connects as connect does, for long-running commands: it retries until a server answers, and warns about files of secrets that
+// everybody can read.
 func (n *natsFlags) await(ctx context.Context, name string, log zerolog.Logger) (nc *nats.Conn, err error) {
 	for what, file := range map[string]string{"credentials for NATS": n.creds, "key for NATS": n.key} {
 		if file != "" {
-			warnOfReaders(log, what, file)
+			warnIfWorldReadable(log, what, file)
 		}
 	}
-	err = await(ctx, log, "NATS", notThere, func() error {
-		nc, err = n.connectUnder(ctx, name, log)
+	err = await(ctx, log, "NATS", unreachable, func() error {
+		nc, err = n.connectContext(ctx, name, log)
 		return err
 	})
 	return nc, err
 }
 
-// connectUnder is connect, given up when ctx is done. nats.go knows no context: what it has begun then ends by itself, within
-// 5 s for each server, or with the process.
-func (n *natsFlags) connectUnder(ctx context.Context, name string, log zerolog.Logger) (*nats.Conn, error) {
+// connectContext is connect with a context. nats.Connect takes none, so an attempt goes on in the background when ctx is done: for up to
+// 5 s per server, or until the process exits.
+func (n *natsFlags) connectContext(ctx context.Context, name string, log zerolog.Logger) (*nats.Conn, error) {
 	type result struct {
 		nc  *nats.Conn
 		err error
@@ -89,22 +90,22 @@ func (n *natsFlags) connectUnder(ctx context.Context, name string, log zerolog.L
 	}
 }
 
-// notThere says whether a connection failed because no server answers there, or not yet. A name that does not resolve counts: in
-// some clusters it comes with the server. A URL, credentials or certificates that are wrong stay so.
-func notThere(err error) bool {
+// unreachable reports whether connecting failed because no server answers yet. A name that does not resolve counts, since in some clusters
+// it resolves only once the server runs. A wrong URL, credentials or certificate does not: waiting does not cure these.
+func unreachable(err error) bool {
 	var network *net.OpError
 	switch {
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, io.EOF) && !errors.Is(err, nats.ErrTLS):
 		return true
 	}
-	return errors.As(err, &network) && network.Op != "remote error" // which is a refusal in TLS
+	return errors.As(err, &network) && network.Op != "remote error" // a TLS alert: the server rejected us
 }
 
-// openStream is streams.Open, which waits for a JetStream that is not ready. The embedded server is, once it runs; where it fails,
-// that ends the gateway.
+// openStream calls streams.Open, and retries while JetStream is not ready. With the embedded server it does not retry: its JetStream is
+// ready once it runs, so a failure is permanent.
 func (o *gatewayOptions) openStream(ctx context.Context, nc *nats.Conn, log zerolog.Logger) (stream *streams.Stream, err error) {
-	passes := func(err error) bool { return o.nats.url != "" && notReady(err) }
-	err = await(ctx, log, "JetStream", passes, func() error {
+	temporary := func(err error) bool { return o.nats.url != "" && notReady(err) }
+	err = await(ctx, log, "JetStream", temporary, func() error {
 		stream, err = streams.Open(ctx, nc, o.stream.cfg)
 		if denied := denied(nc, "$JS.API.>"); err != nil && denied != nil {
 			return denied
@@ -114,8 +115,8 @@ func (o *gatewayOptions) openStream(ctx context.Context, nc *nats.Conn, log zero
 	return stream, err
 }
 
-// denied returns the last permission violation on the connection, with a hint, or nil if there was none. NATS does not answer a request
-// that it forbids; it reports the violation to the connection. subject is what the user must be allowed to publish to.
+// denied returns the last permission violation on the connection, with a hint, or nil if there was none. NATS does not reply to a request
+// that permissions forbid; it reports the violation to the connection. subject is what the user must be allowed to publish to.
 func denied(nc *nats.Conn, subject string) error {
 	err := nc.LastError()
 	if !errors.Is(err, nats.ErrPermissionViolation) {
@@ -125,13 +126,13 @@ func denied(nc *nats.Conn, subject string) error {
 		err, subject, strings.TrimSuffix(cmp.Or(nc.Opts.InboxPrefix, nats.InboxPrefix), "."))
 }
 
-// notReady says whether JetStream did not answer, or answered that it has no leader or too few nodes.
+// notReady reports whether JetStream did not reply, or replied that it has no leader or too few nodes.
 func notReady(err error) bool {
 	return streams.NotReady(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
 }
 
-// unlessTold is nil where a start was cut short because ctx is done: to end was asked for.
-func unlessTold(ctx context.Context, err error) error {
+// unlessCanceled returns err, or nil if the start failed only because ctx is done: the operator stopped the command.
+func unlessCanceled(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}

@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// collectorRoom is what may be allocated, at least, before the garbage collector runs again: by default that is as much as is in use,
-	// and a gateway that holds little runs it often enough for it to be a seventh of the CPU, and for messages to wait behind it.
-	collectorRoom = 256 << 20
+	// gcHeadroom is the minimum number of bytes to allocate between two runs of the garbage collector. By default Go runs it when the live
+	// heap has doubled. With a small heap that is so often that it takes a seventh of the CPU and delays messages.
+	gcHeadroom = 256 << 20
 
-	mostPercent = 400
+	maxGCPercent = 400
 )
 
-// giveCollectorRoom has the garbage collector run when as much as is in use was allocated, or collectorRoom if that is more. Who sets GOGC
-// decides for himself.
-func giveCollectorRoom(ctx context.Context) error {
+// tuneGC adjusts GOGC once a second until ctx is done, so that the garbage collector runs when the heap has grown by its live size, or by
+// gcHeadroom if that is more. If GOGC is set in the environment, it does nothing.
+func tuneGC(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
@@ -27,7 +27,7 @@ func giveCollectorRoom(ctx context.Context) error {
 	defer tick.Stop()
 	for set := 100; ; {
 		metrics.Read(used)
-		if percent := collectorPercent(used[0].Value.Uint64()); percent != set {
+		if percent := gcPercent(used[0].Value.Uint64()); percent != set {
 			debug.SetGCPercent(percent)
 			set = percent
 		}
@@ -39,12 +39,12 @@ func giveCollectorRoom(ctx context.Context) error {
 	}
 }
 
-// collectorPercent is GOGC for so many bytes in use, in steps, since each change stops the world for a moment.
-func collectorPercent(used uint64) int {
+// gcPercent returns GOGC for a live heap of so many bytes. It is rounded to steps, since each change stops the world for a moment.
+func gcPercent(used uint64) int {
 	const step = 25
-	percent := mostPercent
+	percent := maxGCPercent
 	if used > 0 {
-		percent = int(min(mostPercent, 100*collectorRoom/used))
+		percent = int(min(maxGCPercent, 100*gcHeadroom/used))
 	}
 	return max(100, percent/step*step)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// natsFlags say how to reach NATS.
+// natsFlags are the flags for the connection to NATS.
 type natsFlags struct {
 	url, creds, user, password, token, inbox, ca, cert, key string
 }
@@ -36,7 +36,7 @@ func (n *natsFlags) add(flags *pflag.FlagSet, url string) {
 	heading(flags, "Connection to NATS")
 }
 
-// checkNATSFlags refuses what says nothing alone, for every command that has natsFlags.
+// checkNATSFlags rejects a wrong --nats, and flags that have no effect without another one. It works for commands without natsFlags too.
 func checkNATSFlags(flags *pflag.FlagSet) error {
 	given := func(name string) bool {
 		f := flags.Lookup(name)
@@ -49,14 +49,15 @@ func checkNATSFlags(flags *pflag.FlagSet) error {
 	}
 	switch {
 	case given("nats-password") && !given("nats-user"):
-		return errors.New("--nats-password (or TIDINGS_NATS_PASSWORD) is for a --nats-user: name one")
+		return errors.New("--nats-password (or TIDINGS_NATS_PASSWORD) without a user name: set --nats-user too")
 	case given("nats-cert") != given("nats-key"):
-		return errors.New("--nats-cert and --nats-key belong together: a client certificate for NATS, and its key")
+		return errors.New("--nats-cert and --nats-key belong together: set both, or neither")
 	}
 	return nil
 }
 
-// checkNATSURLs refuses URLs, separated by commas, that nats.go would take for another server than was meant, such as http://host and nats//host.
+// checkNATSURLs checks URLs that are separated by commas. It rejects those that nats.go would read as another server than was meant, such as
+// http://host and nats//host.
 func checkNATSURLs(urls string) error {
 	for server := range strings.SplitSeq(urls, ",") {
 		address := strings.TrimSpace(server)
@@ -70,19 +71,19 @@ func checkNATSURLs(urls string) error {
 		}
 		switch {
 		case err != nil || u.Hostname() == "" || u.Fragment != "" || portErr != nil || port == 0:
-			return fmt.Errorf("--nats %s: not a URL of a server (use one such as nats://127.0.0.1:4222; in a password write / as %%2F, and so on)",
+			return fmt.Errorf("--nats %s: not the URL of a server (use one such as nats://127.0.0.1:4222; in a password, escape / as %%2F, and so on)",
 				redacted(server))
 		case !slices.Contains([]string{"nats", "tls", "tcp", "ws", "wss"}, u.Scheme):
-			return fmt.Errorf("--nats %s: NATS does not speak %s (use nats://%[3]s, or tls://, ws:// or wss:// and the port for that)",
+			return fmt.Errorf("--nats %s: unsupported scheme %s (use nats://%[3]s, or tls://, ws:// or wss:// with its port)",
 				redacted(server), u.Scheme, u.Host)
 		case strings.Trim(u.Path, "/") != "" && u.Scheme != "ws" && u.Scheme != "wss":
-			return fmt.Errorf("--nats %s: a server is nats://HOST:PORT, without a path", redacted(server))
+			return fmt.Errorf("--nats %s: unexpected path (use nats://HOST:PORT)", redacted(server))
 		}
 	}
 	return nil
 }
 
-// connect connects once, and then for good: the connection comes back by itself whenever NATS does.
+// connect makes one attempt to connect. Once connected, the connection reconnects by itself, without a limit.
 func (n *natsFlags) connect(name string, log zerolog.Logger) (*nats.Conn, error) {
 	options := append(natsOptions(name, log), nats.Timeout(5*time.Second))
 	if n.creds != "" {
@@ -106,16 +107,16 @@ func (n *natsFlags) connect(name string, log zerolog.Logger) (*nats.Conn, error)
 	server := cmp.Or(n.url, nats.DefaultURL)
 	nc, err := nats.Connect(server, options...)
 	if err != nil {
-		hint := "is it running? and is that its port for clients? tidings gateway --dev has a NATS of its own"
+		hint := "is it running? is that its client port? tidings gateway --dev runs an embedded server"
 		if errors.Is(err, nats.ErrAuthorization) {
-			hint = "give --creds, --nats-user and --nats-password, or --nats-token"
+			hint = "set --creds, --nats-user and --nats-password, or --nats-token"
 		}
 		return nil, fmt.Errorf("connect to NATS at %s: %w (%s)", redacted(server), err, hint)
 	}
 	return nc, nil
 }
 
-// redacted is the URL, or the list of them, without what stands before the @: a user and password, or a token.
+// redacted returns the URL, or the list of URLs, without the credentials before the @.
 func redacted(urls string) string {
 	list := strings.Split(urls, ",")
 	for i, u := range list {
@@ -131,31 +132,31 @@ func redacted(urls string) string {
 	return strings.Join(list, ",")
 }
 
-// natsOptions are those of every connection that we make.
+// natsOptions returns the options of all connections to NATS.
 func natsOptions(name string, log zerolog.Logger) []nats.Option {
 	return []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // or credentials that are wrong for a moment would end it for good
+		nats.IgnoreAuthErrorAbort(), // otherwise nats.go gives up for good when credentials are rejected twice
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				log.Warn().Err(err).Msg("NATS is away; reconnecting")
+				log.Warn().Err(err).Msg("NATS connection lost; reconnecting")
 			}
 		}),
-		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2), // or a link that died without a word stays for 6 minutes
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info().Str("url", redacted(nc.ConnectedUrl())).Msg("NATS is back") }),
+		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2), // with the defaults a dead link goes unnoticed for 6 minutes
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info().Str("url", redacted(nc.ConnectedUrl())).Msg("NATS reconnected") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrBadHeaderMsg) {
-				return // once for each such message: the Tail names the publisher, once a minute
+				return // nats.go reports every such message; the Tail logs the publisher once a minute
 			}
-			log.Error().Err(err).Msg("NATS") // such as a permission that is missing
+			log.Error().Err(err).Msg("NATS error") // such as a missing permission
 		}),
 	}
 }
 
-// streamFlags say which stream, and what a gateway wants of it.
+// streamFlags are the flags for the stream: its name and its settings.
 type streamFlags struct {
 	cfg streams.Config
 }

@@ -122,7 +122,7 @@ func takesToEnd(t *testing.T, args ...string) (took time.Duration) {
 		}
 	}
 	const embeddedStop = 10 * time.Second // the default of package embedded
-	return took + embeddedStop + tracesWithin
+	return took + embeddedStop + flushTimeout
 }
 
 func TestSystemdUnit(t *testing.T) {

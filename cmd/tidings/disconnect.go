@@ -58,7 +58,7 @@ themselves; to keep them out, make the backend refuse their token first.`,
 	return cmd
 }
 
-// onDevice ends a sentence about a user, or about one of the user's devices.
+// onDevice returns the end of a sentence about a user: empty, or about one of the user's devices.
 func onDevice(device *string) string {
 	switch {
 	case device == nil:

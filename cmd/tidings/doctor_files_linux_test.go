@@ -27,12 +27,12 @@ func TestDoctorFindsTheFilesFaults(t *testing.T) {
 		return examine(t, append(args, "--nats", nowhere)...)
 	}
 	const key = "tidings_key_0123456789abcdef"
-	finds(t, with("--api-keys", write("plain", "0123456789abcdef", 0o600))["keys"], isPoor, "an API key without the prefix tidings_key_ is taken for")
+	finds(t, with("--api-keys", write("plain", "0123456789abcdef", 0o600))["keys"], isPoor, "API keys without the prefix tidings_key_: a mistyped")
 	finds(t, with()["keys"], isGood, "the HTTP API is off")
-	finds(t, with("--api-keys", filepath.Join(dir, "none"))["keys"], isBad, "it names a file")
+	finds(t, with("--api-keys", filepath.Join(dir, "none"))["keys"], isBad, "it must name a file")
 	finds(t, with("--api-keys", write("short", "abc", 0o600))["keys"], isBad, "line 1: an API key is 16 characters at least")
 	finds(t, with("--api-keys", write("empty", "# none\n", 0o600))["keys"], isBad, "there is no key in it (name a file")
-	finds(t, with("--api-keys", write("open", key, 0o644))["keys"], isPoor, " can read the API keys (chmod ")
+	finds(t, with("--api-keys", write("open", key, 0o644))["keys"], isPoor, "API keys is accessible to all users (chmod ")
 	finds(t, with("--api-keys", write("keys", key+"\n"+key+"1", 0o600))["keys"], isGood, "2 keys for the HTTP API")
 
 	pair := func(lasts time.Duration) []string {
@@ -49,14 +49,14 @@ func TestDoctorFindsTheFilesFaults(t *testing.T) {
 	if err := os.Chmod(lasting[3], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, with(lasting...)["certificate"], isPoor, "can read the key of the certificate (chmod ")
+	finds(t, with(lasting...)["certificate"], isPoor, "key of the certificate is accessible to all users (chmod ")
 	soon := with(pair(13*day + time.Hour)...)["certificate"]
 	finds(t, soon, isPoor, "expires in 13 days (put a new one")
 	if len(soon) != 1 {
 		t.Errorf("it says more than once: %+v", soon)
 	}
 	finds(t, with(pair(-time.Minute)...)["certificate"], isBad, "expired on 20")
-	finds(t, with("--tls-cert", filepath.Join(dir, "keys"), "--tls-key", filepath.Join(dir, "keys"))["certificate"], isBad, "both are PEM")
+	finds(t, with("--tls-cert", filepath.Join(dir, "keys"), "--tls-key", filepath.Join(dir, "keys"))["certificate"], isBad, "both must be PEM")
 	finds(t, certificateFinding(&x509.Certificate{NotBefore: time.Now().Add(day), NotAfter: time.Now().Add(90 * day)}, "f", time.Now()),
 		isBad, "f is not good before")
 }

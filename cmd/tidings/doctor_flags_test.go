@@ -27,13 +27,13 @@ func TestDoctorTakesAGatewaysFlags(t *testing.T) {
 	for flags, want := range map[string]string{
 		"--listen 0.0.0.0:80":            "--tls-by-proxy",
 		"--nats a --data b":              "exclude each other",
-		"--dev --nats-host 0.0.0.0":      "loopback only",
-		"--trusted-proxy nobody":         "name an address",
+		"--dev --nats-host 0.0.0.0":      "not allowed with --dev",
+		"--trusted-proxy nobody":         "not an address or a network",
 		"--log-level loud":               "use trace",
 		"--auth-timeout 0s":              "must be positive",
-		"--data x --nats-host 192.0.2.1": "anybody who reaches it",
+		"--data x --nats-host 192.0.2.1": "public address without credentials",
 		"--tls-cert x":                   "belong together",
-		"--token-cookie session":         "say with --origin",
+		"--token-cookie session":         "without --origin",
 	} {
 		root := newRoot()
 		root.SetArgs(append([]string{"doctor"}, strings.Fields(flags)...))

@@ -128,7 +128,7 @@ func filesFinding(most uint64, asked int) []finding {
 	switch {
 	case asked > clients:
 		return poor(do+", or lower --max-connections", "%s, and --max-connections is %s", found, grouped(asked))
-	case most < fewFiles:
+	case most < recommendedFiles:
 		return poor(do, "%s", found)
 	}
 	return good("%s", found)

@@ -56,9 +56,9 @@ func TestDoctorFindsTheHostsFaults(t *testing.T) {
 			case text == "hello":
 				_, _ = io.WriteString(w, text)
 			case text == "ok" || r.URL.Path == "/livez":
-				answerHealth(w, nil)
+				writeHealth(w, nil)
 			default:
-				answerHealth(w, []string{text})
+				writeHealth(w, []string{text})
 			}
 		}))
 		finds(t, examine(t, "--nats", nowhere, "--admin-listen", admin.Listener.Addr().String())["admin"], want.Verdict, want.Found)

@@ -183,7 +183,7 @@ func TestDoctorFindsTheServersFaults(t *testing.T) {
 	mute := as("mute")
 	finds(t, mute["rights"], isBad, "mute may not publish to $JS.API.STREAM.INFO.NOTIFICATIONS, $JS.API.STREAM.CREATE.NOTIFICATIONS, ")
 	finds(t, mute["rights"], isPoor, "publish to notify.user.*: the HTTP API cannot publish")
-	finds(t, examine(t, "--nats", guarded.URL(), "--nats-user", "all", "--nats-password", "wrong")["server"], isBad, "give --creds")
+	finds(t, examine(t, "--nats", guarded.URL(), "--nats-user", "all", "--nats-password", "wrong")["server"], isBad, "set --creds")
 	stream, err := js.Stream(t.Context(), streams.DefaultName)
 	if err != nil || stream.CachedInfo().State.LastSeq != 1 {
 		t.Errorf("it stored something: %v, %v", stream.CachedInfo().State, err)

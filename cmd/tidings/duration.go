@@ -8,10 +8,10 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// durationFlag is a duration in which days and weeks are possible too.
+// durationFlag is a duration flag that accepts days and weeks too.
 type durationFlag time.Duration
 
-// durationVar adds a flag for a duration. It is for every such flag, in place of pflag's DurationVar.
+// durationVar adds a duration flag. Use it in place of pflag's DurationVar.
 func durationVar(flags *pflag.FlagSet, d *time.Duration, name string, otherwise time.Duration, usage string) {
 	*d = otherwise
 	flags.Var((*durationFlag)(d), name, usage)
@@ -21,7 +21,7 @@ func (d *durationFlag) Type() string { return "duration" }
 
 func (d *durationFlag) String() string {
 	if *d == 0 {
-		return "0" // which pflag does not show as a default, as it does 0s
+		return "0" // pflag does not show "0" as a default in the help text, but would show "0s"
 	}
 	return time.Duration(*d).String()
 }

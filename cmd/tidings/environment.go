@@ -13,9 +13,10 @@ import (
 // serviceLink is a variable that Kubernetes sets in pods beside a Service, such as TIDINGS_NATS_PORT_4222_TCP beside tidings-nats.
 var serviceLink = regexp.MustCompile(`^(TIDINGS\w*?)_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)`)
 
-// warnOfNoSettings tells of variables, each NAME=VALUE, that look like ours and set nothing. Their values are not told.
-func warnOfNoSettings(log zerolog.Logger, cmd *cobra.Command, environment []string) {
-	known := map[string]bool{keyVariable: true, "TIDINGS_LONG": true} // the latter is our tests'
+// warnAboutUnknownVariables logs the variables, each NAME=VALUE, that begin with TIDINGS_ but are no setting. It does not log their values,
+// which may be secrets.
+func warnAboutUnknownVariables(log zerolog.Logger, cmd *cobra.Command, environment []string) {
+	known := map[string]bool{keyVariable: true, "TIDINGS_LONG": true} // the tests of this repository use the latter
 	everyCommand(cmd.Root(), func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) { known[environmentName(f.Name)] = true })
 	})
@@ -39,7 +40,7 @@ func warnOfNoSettings(log zerolog.Logger, cmd *cobra.Command, environment []stri
 				continue
 			}
 		}
-		text := "no such setting: " + name
+		text := "unknown setting: " + name
 		if similar := nearest(strings.TrimPrefix(name, variablePrefix), settings); similar != "" {
 			text += " (did you mean " + variablePrefix + similar + "?)"
 		}

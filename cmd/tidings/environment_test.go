@@ -16,7 +16,7 @@ func TestVariablesThatSetNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	warnOfNoSettings(zerolog.New(&log), cmd, []string{
+	warnAboutUnknownVariables(zerolog.New(&log), cmd, []string{
 		"PATH=/bin", "TIDINGS_PING=1s", "TIDINGS_TTL=1h", "TIDINGS_USERS=x", "TIDINGS_API_KEY=x", "TIDINGS_API_KEYS=x", "TIDINGS_TOKEN=x", "TIDINGS_LONG=1",
 		"TIDINGS_SERVICE_HOST=10.96.0.4", "TIDINGS_SERVICE_PORT=8080", "TIDINGS_SERVICE_PORT_HTTP=8080", "TIDINGS_PORT=tcp://10.96.0.4:8080",
 		"TIDINGS_PORT_8080_TCP=tcp://10.96.0.4:8080", "TIDINGS_PORT_8080_TCP_PROTO=tcp", "TIDINGS_PORT_8080_TCP_ADDR=10.96.0.4",
@@ -24,8 +24,8 @@ func TestVariablesThatSetNothing(t *testing.T) {
 		"TIDINGS_TRUSTED_PROXIES=secret", "TIDINGS_FOO=secret", "TIDINGS_HTTP_PORT=secret", "TIDINGS_ORIGINS=secret", "TIDINGS_MAX_CONECTIONS=secret",
 	})
 	var told []string
-	for _, line := range regexp.MustCompile(`no such setting: [^"]*`).FindAllString(log.String(), -1) {
-		told = append(told, strings.TrimPrefix(line, "no such setting: "))
+	for _, line := range regexp.MustCompile(`unknown setting: [^"]*`).FindAllString(log.String(), -1) {
+		told = append(told, strings.TrimPrefix(line, "unknown setting: "))
 	}
 	want := "TIDINGS_FOO, TIDINGS_HTTP_PORT, TIDINGS_MAX_CONECTIONS (did you mean TIDINGS_MAX_CONNECTIONS?), TIDINGS_ORIGINS (did you mean TIDINGS_ORIGIN?), " +
 		"TIDINGS_TRUSTED_PROXIES (did you mean TIDINGS_TRUSTED_PROXY?)"

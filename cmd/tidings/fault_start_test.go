@@ -145,7 +145,7 @@ func TestGatewayDoesNotWaitInVain(t *testing.T) {
 	bare := streamstest.Run(t, streamstest.WithoutJetStream())
 	at := strings.TrimPrefix(guarded.URL(), "nats://")
 	for name, test := range map[string]struct{ url, hint string }{
-		"wrong password": {"nats://gateway:wrong@" + at, "give --creds, --nats-user and --nats-password, or --nats-token"},
+		"wrong password": {"nats://gateway:wrong@" + at, "set --creds, --nats-user and --nats-password, or --nats-token"},
 		"no permission":  {"nats://outsider:right@" + at, "allow this NATS user to publish to $JS.API.>"},
 		"no JetStream":   {bare.URL(), "start nats-server with -js"},
 		"not TLS":        {"tls://" + at, "connect to NATS at"},

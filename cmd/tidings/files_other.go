@@ -2,5 +2,5 @@
 
 package main
 
-// fileLimit is how many files and connections this process may have open. Here nobody says.
+// fileLimit returns how many files and connections this process may have open. It is not known on this system.
 func fileLimit() (n uint64, known bool) { return 0, false }

@@ -4,7 +4,7 @@ package main
 
 import "syscall"
 
-// fileLimit is how many files and connections this process may have open.
+// fileLimit returns how many files and connections this process may have open.
 func fileLimit() (n uint64, known bool) {
 	var limit syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)

@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// forgetOptions are the flags of `tidings users forget`.
+// forgetOptions holds the flags of `tidings users forget`.
 type forgetOptions struct {
 	*usersOptions
 	device        string

@@ -13,32 +13,32 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// front is the HTTP server that clients meet. Until it is opened it answers 503: while a gateway waits for NATS, clients and
-// load balancers are to try another one, and not to hang here.
+// front is the HTTP server for clients. It responds with 503 until open is called, so that clients and load balancers try another gateway
+// while this one waits for NATS.
 type front struct {
 	*httpServer
 	scheme  string
 	handler atomic.Pointer[http.Handler]
 }
 
-// newFront serves on the listener until close, by TLS if there is a certificate to show.
-func newFront(l net.Listener, shown *certificate, log zerolog.Logger) *front {
+// newFront serves on the listener until close, with TLS if cert is not nil.
+func newFront(l net.Listener, cert *certificate, log zerolog.Logger) *front {
 	f := &front{scheme: "http"}
-	if shown != nil {
-		f.scheme, l = "https", tls.NewListener(l, shown.config())
+	if cert != nil {
+		f.scheme, l = "https", tls.NewListener(l, cert.config())
 	}
 	f.httpServer = serve(&http.Server{
 		Handler: f, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		// For answers. Who listens for long, by WebSocket or events, has deadlines of its own.
+		// WriteTimeout bounds plain responses. WebSocket and SSE connections set their own deadlines.
 		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
 	}, l, log)
 	return f
 }
 
-// url is where clients are, who listen on any address of this machine.
+// url returns the base URL for clients.
 func (f *front) url() string { return f.scheme + "://" + f.address.String() }
 
-// open lets requests through.
+// open passes requests to the handler from now on.
 func (f *front) open(h http.Handler) { f.handler.Store(&h) }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -34,7 +34,7 @@ func newGateway() *cobra.Command {
 			if err != nil {
 				return badUsage(cmd, err)
 			}
-			warnOfNoSettings(log, cmd, os.Environ())
+			warnAboutUnknownVariables(log, cmd, os.Environ())
 			return o.run(cmd.Context(), log, cmd.OutOrStdout())
 		},
 	}
@@ -42,9 +42,9 @@ func newGateway() *cobra.Command {
 	return cmd
 }
 
-// run is the whole system. It serves until ctx is done or a part fails, and then ends in order.
+// run starts the whole system, serves until ctx is done or a part fails, and then shuts down in order.
 func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Writer) (err error) {
-	warnOfFewFiles(log, o.limits.cfg.Connections)
+	warnAboutFileLimit(log, o.limits.cfg.Connections)
 	hurry := newHurry()
 	defer hurry.stop()
 	reload := newReloader(o.dev)
@@ -53,7 +53,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	if err != nil {
 		return err
 	}
-	shown, err := o.tls.watch(reload, log)
+	cert, err := o.tls.watch(reload, log)
 	if err != nil {
 		return err
 	}
@@ -63,31 +63,31 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	}
 	tracer, stopTracing := startTracing(log, out)
 	defer stopTracing()
-	// The ports first: where one is taken, nothing else should have been started.
+	// Open the ports first: if one is taken, nothing else has been started.
 	listener, err := listen("listen", o.listen)
 	if err != nil {
 		return err
 	}
 	limits := o.limits.limits(o.dev)
 	listener = delivery.NewListener(listener, limits, socketsWithin(fileLimit()), log)
-	front := newFront(listener, shown, log)
+	front := newFront(listener, cert, log)
 	defer front.close()
-	reload.start() // the front shows its certificate by now
+	reload.start() // after the front, which presents the certificate
 	admin, err := startAdmin(o.adminListen, log)
 	if err != nil {
 		return err
 	}
-	defer admin.close() // last of all
+	defer admin.close() // stops after NATS
 
 	nc, embedded, err := o.startNATS(ctx, log)
 	if err != nil {
-		return unlessTold(ctx, err)
+		return unlessCanceled(ctx, err)
 	}
 	defer func() { err = errors.Join(err, embedded.stop()) }()
 
 	stream, err := o.openStream(ctx, nc, log)
 	if err != nil {
-		return unlessTold(ctx, err)
+		return unlessCanceled(ctx, err)
 	}
 	tail := streams.NewTail(stream, streams.TailConfig{Encode: delivery.Encoder(tracer), MaxBytes: o.tail << 20, Logger: log})
 	cursors := streams.NewCursors(tail, streams.CursorsConfig{
@@ -97,15 +97,15 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	gateway := delivery.New(delivery.Config{
 		NATS: nc, Auth: requester, Stream: stream, Tail: tail, Cursors: cursors,
 		Origins: o.origins, TokenCookie: o.tokenCookie, Demo: o.dev, DemoKey: demoKey, Limits: limits, Listener: listener,
-		AuthWithin: o.authWithin, OpenWithin: o.authTimeout + openingBeside, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
-		CertificateExpires: shown.expires(), ReloadFailures: reload.failed.Load, DiskFull: embedded.full,
+		AuthWithin: o.authWithin, OpenWithin: o.authTimeout + openMargin, Ping: o.ping, Drain: o.drain, Version: semver(), Logger: log, Tracer: tracer,
+		CertificateExpires: cert.expires(), ReloadFailures: reload.failed.Load, DiskFull: embedded.full,
 	})
-	keys.tell(gateway.SetKeys)
+	keys.subscribe(gateway.SetKeys)
 
-	parts, life := errgroup.WithContext(context.WithoutCancel(ctx)) // parts outlive the signal, until drained
+	parts, life := errgroup.WithContext(context.WithoutCancel(ctx)) // parts run on after the signal, until drained
 	life, end := context.WithCancel(life)
 	defer end()
-	// The Tail outlives them, until positions are committed: none is over a connection by which it has not yet seen the stream.
+	// The Tail runs on after them, until positions are committed: a commit needs a connection over which the Tail has read the stream.
 	reading, endTail := context.WithCancel(context.WithoutCancel(ctx))
 	defer endTail()
 	reader, tailLife := errgroup.WithContext(reading)
@@ -113,7 +113,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	parts.Go(func() error { return cursors.Run(life) })
 	parts.Go(func() error { return streams.NewJanitor(stream, log).Run(life) })
 	parts.Go(func() error { return gateway.Run(life) })
-	parts.Go(func() error { return giveCollectorRoom(life) })
+	parts.Go(func() error { return tuneGC(life) })
 	ready := []<-chan struct{}{tail.Ready(), gateway.Ready()}
 	if o.dev {
 		responder := auth.NewResponder(nc, auth.TokenIsUser("all"), auth.ResponderConfig{Subject: o.authSubject, Logger: log})
@@ -121,8 +121,8 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 		ready = append(ready, responder.Ready())
 	}
 
-	// No client before the Tail is warm, or it would read from the stream what is about to be in memory; nor before disconnects
-	// are heard.
+	// Serve clients only when the Tail is warm, or they would read from the stream what is about to be in memory, and only when the gateway
+	// receives disconnect requests.
 	warm := allOf(life, ready)
 	for ended := false; !ended; {
 		select {
@@ -153,7 +153,7 @@ func (o *gatewayOptions) run(ctx context.Context, log zerolog.Logger, out io.Wri
 	return errors.Join(err, reader.Wait())
 }
 
-// allOf returns a channel that is closed once all of these are.
+// allOf returns a channel that is closed once all of the given channels are closed. It stops waiting when ctx is done.
 func allOf(ctx context.Context, ready []<-chan struct{}) <-chan struct{} {
 	all := make(chan struct{})
 	go func() {

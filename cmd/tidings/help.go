@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// headingKey is the annotation of a flag that names its group in the help.
+// headingKey is the flag annotation that names the flag's group in the help text.
 const headingKey = "tidings_heading"
 
-// heading puts the flags that were added so far, and belong to no group yet, into a group of the help. The others stay under "Flags".
+// heading puts all flags that were added since the last call into a group of the help text. Flags without a group are under "Flags".
 func heading(flags *pflag.FlagSet, title string) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Annotations[headingKey] == nil {
@@ -28,7 +28,7 @@ func headingOf(f *pflag.Flag) string {
 	return "Flags"
 }
 
-// printUsage prints how a command is called. It differs from cobra's in the groups of flags.
+// printUsage prints the usage text of a command. Unlike cobra's, it lists flags by group.
 func printUsage(cmd *cobra.Command) error {
 	var b strings.Builder
 	b.WriteString("Usage:\n")
@@ -76,7 +76,7 @@ func flagUsages(cmd *cobra.Command) string {
 		return slices.Index(titles, headingOf(a)) - slices.Index(titles, headingOf(b))
 	})
 
-	all := pflag.NewFlagSet("", pflag.ContinueOnError) // one for all groups, so that their columns agree
+	all := pflag.NewFlagSet("", pflag.ContinueOnError) // one set for all groups, so that their columns align
 	all.SortFlags = false
 	for _, f := range flags {
 		all.AddFlag(f)
@@ -84,7 +84,7 @@ func flagUsages(cmd *cobra.Command) string {
 	var b strings.Builder
 	title := ""
 	for i, line := range strings.Split(strings.TrimRight(all.FlagUsages(), "\n"), "\n") {
-		if i < len(flags) && headingOf(flags[i]) != title { // a usage text is one line
+		if i < len(flags) && headingOf(flags[i]) != title { // line i is flag i, since each usage text is one line
 			title = headingOf(flags[i])
 			fmt.Fprintf(&b, "\n%s:\n", title)
 		}

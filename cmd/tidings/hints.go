@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// printHints says what to try next, with clients at the address, and with NATS where others find it, if they do.
+// printHints prints commands to try next, with --dev only. The address is the base URL for clients. natsURL is the NATS server for other
+// processes, or empty if they cannot reach it.
 func (o *gatewayOptions) printHints(w io.Writer, address, natsURL, key string) {
 	if !o.dev {
 		return
@@ -46,11 +47,11 @@ In another terminal:
 `, strings.Replace(server, "--nats", "--server", 1)+tools)
 	}
 	fmt.Fprintf(w, `
-The token is the user's name. Ctrl-C ends it; notifications stay in %s.
+The token is the user's name. Ctrl-C stops the gateway; notifications stay in %s.
 `, cmp.Or(o.data, natsURL))
 }
 
-// hints are the flags by which others are let in too, ours and those of the nats tool, without what is secret.
+// hints returns the flags that other commands need to connect to NATS: for tidings, and for the nats tool. Secrets are placeholders.
 func (n *natsFlags) hints() (ours, tools string) {
 	switch {
 	case n.creds != "":

@@ -13,14 +13,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// isTerminal reports whether somebody can type into the reader.
+// isTerminal reports whether the reader is a terminal.
 func isTerminal(r io.Reader) bool {
 	file, ok := r.(*os.File)
 	return ok && isatty.IsTerminal(file.Fd())
 }
 
-// readInput calls read, which reads standard input, and returns early if ctx is done: Ctrl-C must end a command that waits for input.
-// What was begun then ends with the process.
+// readInput calls read, which reads standard input, and returns early if ctx is done, so that Ctrl-C stops a command that waits for input.
+// The pending read then lasts until the process exits.
 func readInput[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -40,7 +40,7 @@ func readInput[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	}
 }
 
-// readLine reads one line of standard input, without its end.
+// readLine reads one line of standard input, and returns it without the line break.
 func readLine(cmd *cobra.Command) (string, error) {
 	line, err := readInput(cmd.Context(), func() (string, error) { return bufio.NewReader(cmd.InOrStdin()).ReadString('\n') })
 	if line != "" && errors.Is(err, io.EOF) {
@@ -49,7 +49,7 @@ func readLine(cmd *cobra.Command) (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// confirm asks a question that must be answered with yes.
+// confirm asks the user a question, and returns an error unless the answer is yes.
 func confirm(cmd *cobra.Command, question string) error {
 	fmt.Fprint(cmd.ErrOrStderr(), question+" [y/N] ")
 	answer, err := readLine(cmd)

@@ -9,7 +9,7 @@ import (
 	"github.com/tidings-io/tidings/delivery"
 )
 
-// limitFlags say who gets in, and how much.
+// limitFlags are the flags for limits on connections and rates.
 type limitFlags struct {
 	cfg     delivery.Limits
 	proxies []string
@@ -33,7 +33,7 @@ func (l *limitFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&l.proxies, "trusted-proxy", nil, "address, or network such as 10.0.0.0/8, of proxies that name the client in X-Forwarded-For; repeat for more")
 }
 
-// number is what a flag says. They are checked in order, so that of two mistakes the same one is told each time.
+// number is the value of a numeric flag. Flags are checked in order, so that of two mistakes the same one is reported each time.
 type number struct {
 	flag string
 	n    float64
@@ -48,7 +48,7 @@ func notNegative(all []number) error {
 	return nil
 }
 
-// noLimitsPerAddress are the flags of a gateway whose clients are all on one machine.
+// noLimitsPerAddress returns the flags for a gateway whose clients are all on one machine.
 func noLimitsPerAddress() []string {
 	return []string{"--max-connections-per-address", "0", "--max-unauthenticated-per-address", "0", "--connect-rate", "0", "--failed-auth-rate", "0"}
 }
@@ -62,8 +62,9 @@ func (l *limitFlags) check() error {
 	}); err != nil {
 		return err
 	}
-	if least := 4 << 10; l.cfg.SendRate != 0 && l.cfg.SendRate < least { // or who waits for its turn would count as silent
-		return fmt.Errorf("--send-rate %d: at least %d, or 0 for any", l.cfg.SendRate, least)
+	// At lower rates a client that is slowed down would appear to be silent.
+	if minRate := 4 << 10; l.cfg.SendRate != 0 && l.cfg.SendRate < minRate {
+		return fmt.Errorf("--send-rate %d: must be at least %d, or 0 for no limit", l.cfg.SendRate, minRate)
 	}
 	l.cfg.TrustedProxies = nil
 	for _, proxy := range l.proxies {
@@ -72,21 +73,21 @@ func (l *limitFlags) check() error {
 			network, err = address.WithZone("").Prefix(address.BitLen())
 		}
 		if err != nil {
-			return fmt.Errorf("--trusted-proxy %q: name an address, or a network such as 10.0.0.0/8", proxy)
+			return fmt.Errorf("--trusted-proxy %q: not an address or a network (use one such as 10.0.0.0/8)", proxy)
 		}
 		l.cfg.TrustedProxies = append(l.cfg.TrustedProxies, network)
 	}
 	return nil
 }
 
-// limits are what the flags say; with --dev everything is on this machine, and there are none for an address that were not asked for.
+// limits returns the limits that the flags set. With --dev all clients are on this machine, so the defaults per address do not apply.
 func (l *limitFlags) limits(dev bool) delivery.Limits {
 	cfg := l.cfg
 	if dev {
-		unlessAsked(l.flags, "max-connections-per-address", &cfg.ConnectionsPerAddress)
-		unlessAsked(l.flags, "max-unauthenticated-per-address", &cfg.UnauthenticatedPerAddress)
-		unlessAsked(l.flags, "connect-rate", &cfg.ConnectRate)
-		unlessAsked(l.flags, "failed-auth-rate", &cfg.FailedAuthRate)
+		clearDefault(l.flags, "max-connections-per-address", &cfg.ConnectionsPerAddress)
+		clearDefault(l.flags, "max-unauthenticated-per-address", &cfg.UnauthenticatedPerAddress)
+		clearDefault(l.flags, "connect-rate", &cfg.ConnectRate)
+		clearDefault(l.flags, "failed-auth-rate", &cfg.FailedAuthRate)
 	}
 	if files, known := fileLimit(); cfg.Connections == 0 && known {
 		cfg.Connections = connectionsWithin(files)
@@ -94,20 +95,22 @@ func (l *limitFlags) limits(dev bool) delivery.Limits {
 	return cfg
 }
 
-// unlessAsked takes a limit away that no flag asked for.
-func unlessAsked[T int | float64](flags *pflag.FlagSet, name string, limit *T) {
+// clearDefault sets the limit to 0, no limit, unless the flag was set.
+func clearDefault[T int | float64](flags *pflag.FlagSet, name string, limit *T) {
 	if !flags.Changed(name) {
 		*limit = 0
 	}
 }
 
-// connectionsWithin leaves of the files that may be open some for NATS, its store and whoever has not been let in yet: an eighth, and 100.
+// connectionsWithin returns the number of authenticated connections for a limit on open files. It reserves an eighth and 100 for NATS, its
+// store and connections that are not authenticated yet.
 func connectionsWithin(files uint64) int {
 	files = min(files, 1<<30)
 	return int(max(files-files/8, 101) - 100)
 }
 
-// socketsWithin leaves half of that for whoever has not been let in yet. Where the limit is not known there may be any number, 0.
+// socketsWithin returns the number of connections that may be open, authenticated or not: half of that reserve is for those that are not
+// authenticated yet. It returns 0, no limit, if the limit on open files is not known.
 func socketsWithin(files uint64, known bool) int {
 	if !known {
 		return 0

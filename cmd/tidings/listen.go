@@ -86,10 +86,10 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 		MaxFrame:  256 << 20, // more than a gateway sends, whatever its --max-notification
 		OnMessage: func(_ context.Context, m client.Message) error {
 			if o.count > 0 && seen >= o.count {
-				return context.Canceled // more came before the connection was closed: not ours any more
+				return context.Canceled // arrived after the last one to print: leave it unacknowledged
 			}
 			if err := o.print(out, m); err != nil {
-				stop(err) // nobody reads what we print, and it is not acknowledged
+				stop(err) // not printed, so it is not acknowledged
 				return err
 			}
 			if seen++; seen == o.count {
@@ -128,7 +128,7 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	c, err := client.New(cfg)
-	if err != nil { // the URL, the rest of cfg is right
+	if err != nil { // only the URL can be wrong
 		return badUsage(cmd, errors.New(inFlags(err.Error())))
 	}
 	err = c.Run(ctx)
@@ -138,7 +138,7 @@ func (o *listenOptions) run(cmd *cobra.Command) error {
 	return explainClose(err)
 }
 
-// dialer trusts the authorities of --tls-ca. It is nil, the default, without that flag.
+// dialer returns a dialer that trusts the authorities in the file of --tls-ca, or nil, the default, without that flag.
 func (o *listenOptions) dialer() (*websocket.Dialer, error) {
 	if o.ca == "" {
 		return nil, nil
@@ -149,19 +149,19 @@ func (o *listenOptions) dialer() (*websocket.Dialer, error) {
 	}
 	trusted := x509.NewCertPool()
 	if !trusted.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--tls-ca %s: no certificate in it (it is PEM: -----BEGIN CERTIFICATE-----)", o.ca)
+		return nil, fmt.Errorf("--tls-ca %s: no certificate found (use a PEM file: -----BEGIN CERTIFICATE-----)", o.ca)
 	}
 	return &websocket.Dialer{
 		Proxy: http.ProxyFromEnvironment, HandshakeTimeout: 10 * time.Second, TLSClientConfig: &tls.Config{RootCAs: trusted},
 	}, nil
 }
 
-// inFlags names flags where package client names fields of its Config.
+// inFlags replaces the fields of client.Config in an error text by the flags that set them.
 func inFlags(text string) string {
 	return strings.NewReplacer("client: Config.URL", "--url", "Config.URL", "--url", "in Config.Dialer", "with --tls-ca FILE").Replace(text)
 }
 
-// explainClose says in terms of flags what package client says in those of its Config.
+// explainClose returns the error of package client in terms of flags, with the close code and a hint.
 func explainClose(err error) error {
 	if errors.Is(err, client.ErrScheme) || errors.Is(err, client.ErrCertificate) {
 		return errors.New(inFlags(err.Error()))
@@ -176,7 +176,7 @@ func explainClose(err error) error {
 	}
 	switch closed.Code {
 	case wire.CloseUnauthorized:
-		text += " (is --token one of this gateway's, and fresh?)"
+		text += " (is --token valid for this gateway, and not expired?)"
 	case wire.CloseForbidden:
 		text += " (does the gateway allow this --origin and --token?)"
 	}
@@ -205,7 +205,7 @@ func (o *listenOptions) print(w io.Writer, m client.Message) error {
 	return err
 }
 
-// readable is the data for a person: a string without its quotes.
+// readable returns the data as text for a terminal: a JSON string without its quotes, and binary data as base64.
 func readable(m client.Message) string {
 	if m.Data == nil {
 		return "base64:" + base64.StdEncoding.EncodeToString(m.DataB64)
@@ -217,7 +217,7 @@ func readable(m client.Message) string {
 	return printable(text)
 }
 
-// printable quotes what could play tricks on a terminal.
+// printable returns s, quoted if it contains characters that could control the terminal.
 func printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)

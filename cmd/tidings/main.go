@@ -1,6 +1,6 @@
 // Command tidings delivers notifications that must not get lost, on NATS JetStream.
 //
-// Exit codes: 0 it did what was asked, 1 it failed, 64 it was asked in the wrong way.
+// Exit codes: 0 success, 1 failure, 64 wrong usage.
 package main
 
 import (
@@ -12,16 +12,17 @@ import (
 	"syscall"
 )
 
-// exitUsage says that to try again would be no better. It is EX_USAGE of sysexits.h, and not 2, with which Go ends a process that panics.
+// exitUsage is the exit code for wrong usage, which a retry does not cure. It is EX_USAGE of sysexits.h. It is not 2, which is Go's exit
+// code for a panic.
 const exitUsage = 64
 
 func main() { os.Exit(run()) }
 
-// run is main for tests too, which must not exit.
+// run is main without the exit, so that tests can call it.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once, but for a gateway: see hurry
+	context.AfterFunc(ctx, stop) // a second signal kills the process, except in a gateway: see hurry
 
 	err := newRoot().ExecuteContext(ctx)
 	var bad *usageError

@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-io/tidings/streams/embedded"
 )
 
-// checkEmbedded says what makes no sense for an embedded server, or no safe one.
+// checkEmbedded rejects flags that do not apply to the embedded server, and settings that would leave it open to the network.
 func (o *gatewayOptions) checkEmbedded() error {
 	if o.data == "" {
 		return nil
@@ -20,23 +20,23 @@ func (o *gatewayOptions) checkEmbedded() error {
 		{"creds", o.nats.creds}, {"nats-ca", o.nats.ca}, {"nats-cert", o.nats.cert}, {"nats-key", o.nats.key}, {"nats-inbox", o.nats.inbox},
 	} {
 		if f[1] != "" {
-			return fmt.Errorf("--%s is for the server of --nats; the embedded one asks for --nats-user and --nats-password, or for --nats-token, if given", f[0])
+			return fmt.Errorf("--%s applies only to a server named by --nats (the embedded server takes --nats-user and --nats-password, or --nats-token)", f[0])
 		}
 	}
 	switch n := o.nats; {
 	case (n.user == "") != (n.password == ""), n.user != "" && n.token != "":
-		return errors.New("--nats-user and --nats-password belong together, and --nats-token stands alone: with --data they are what the embedded server demands")
+		return errors.New("--nats-user and --nats-password belong together, and exclude --nats-token: with --data they are the credentials that the embedded server requires")
 	case o.natsPort == 0 && !o.dev:
-		return errors.New("--nats-port 0: nobody could answer for tokens, as no responder can reach the embedded server " +
-			"(give it a port, such as --nats-port 4222, which is on loopback by default; or use --dev, which answers for tokens itself)")
+		return errors.New("--nats-port 0: no responder could reach the embedded server to authenticate tokens " +
+			"(use a port such as --nats-port 4222, which is on loopback by default, or --dev, which authenticates tokens itself)")
 	case o.natsPort != 0 && n.user == "" && n.token == "" && !isLoopback(o.natsHost):
-		return fmt.Errorf("--nats-host %s: anybody who reaches it could read and publish everything: demand --nats-user and --nats-password, "+
-			"or --nats-token (better in the environment), or listen on 127.0.0.1", o.natsHost)
+		return fmt.Errorf("--nats-host %s: public address without credentials: anybody could read and publish everything (set --nats-user and "+
+			"--nats-password, or --nats-token, better in the environment; or use 127.0.0.1)", o.natsHost)
 	}
 	return nil
 }
 
-// natsURL is where others find the NATS that we use; empty: nowhere.
+// natsURL returns the URL of the NATS server for other processes, or "" if they cannot reach it.
 func (o *gatewayOptions) natsURL(nc *nats.Conn) string {
 	if o.nats.url == "" && o.natsPort == 0 {
 		return ""
@@ -44,14 +44,14 @@ func (o *gatewayOptions) natsURL(nc *nats.Conn) string {
 	return redacted(nc.ConnectedUrl())
 }
 
-// embeddedNATS is what the gateway has to do with a server in this process. Without one, stop closes the connection.
+// embeddedNATS is the embedded server as the gateway uses it. With --nats there is none, and stop only closes the connection.
 type embeddedNATS struct {
 	stop   func() error
-	failed <-chan error // nil without
-	full   func() bool  // nil without
+	failed <-chan error // nil with --nats
+	full   func() bool  // whether the disk is full; nil with --nats
 }
 
-// startNATS connects to the server named by --nats, once it is there, or starts one in this process.
+// startNATS connects to the server named by --nats, waiting until it answers, or starts the embedded server and connects to that.
 func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc *nats.Conn, e embeddedNATS, err error) {
 	if o.nats.url != "" {
 		if nc, err = o.nats.await(ctx, "tidings gateway", log); err != nil {
@@ -59,9 +59,9 @@ func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc 
 		}
 		return nc, embeddedNATS{stop: func() error { nc.Close(); return nil }}, nil
 	}
-	if o.natsPort != 0 && !isLoopback(o.natsHost) { // checkEmbedded has seen that it demands credentials
-		log.Warn().Str("nats-host", o.natsHost).Msg("the embedded NATS server speaks no TLS: credentials and notifications can be read on the network. " +
-			"Use it in a network that you trust, or a NATS server of your own with --nats")
+	if o.natsPort != 0 && !isLoopback(o.natsHost) { // checkEmbedded made sure that it requires credentials
+		log.Warn().Str("nats-host", o.natsHost).Msg("the embedded NATS server has no TLS: credentials and notifications are readable on the network: " +
+			"use it only in a trusted network, or use --nats with a server that has TLS")
 	}
 	server, err := embedded.Start(ctx, embedded.Config{
 		Dir: o.data, Host: o.natsHost, Port: o.natsPort, SyncInterval: o.sync.interval, MaxStore: o.maxStore,
@@ -78,8 +78,8 @@ func (o *gatewayOptions) startNATS(ctx context.Context, log zerolog.Logger) (nc 
 	stop := func() error {
 		nc.Close()
 		err := server.Stop()
-		if errors.Is(err, embedded.ErrStopping) { // by design, with 1,000 durables and more: what matters is on disk by now
-			log.Info().Err(err).Msg("the embedded NATS server is not waited for any longer")
+		if errors.Is(err, embedded.ErrStopping) { // expected with 1,000 durables or more; all data is on disk by now
+			log.Info().Err(err).Msg("embedded NATS server still stopping; exiting without it")
 			return nil
 		}
 		return err

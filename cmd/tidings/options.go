@@ -45,7 +45,7 @@ type gatewayOptions struct {
 	apiKeys        string
 	tokenCookie    string
 
-	given func(flag string) bool // or its variable
+	given func(flag string) bool // whether the flag, or its environment variable, is set
 }
 
 func (o *gatewayOptions) add(flags *pflag.FlagSet) {
@@ -94,24 +94,24 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	o.log.add(flags)
 }
 
-// check settles what the flags mean together.
+// check applies the defaults of --dev, and rejects wrong values and combinations of flags.
 func (o *gatewayOptions) check() error {
 	if o.dev && o.data == "" && o.nats.url == "" {
 		o.data = "./tidings-data"
 	}
 	switch {
 	case o.nats.url == "" && o.data == "":
-		return errors.New("say where NATS is: --nats URL, or --data DIR to run it in this process, or --dev to try it out")
+		return errors.New("no NATS server: set --nats URL to use one, or --data DIR to run an embedded one, or --dev to try it out")
 	case o.nats.url != "" && o.data != "":
-		return errors.New("--nats and --data (or TIDINGS_NATS and TIDINGS_DATA) exclude each other: one uses a server, the other runs one")
+		return errors.New("--nats and --data (or TIDINGS_NATS and TIDINGS_DATA) exclude each other: set --nats to use a server, or --data to run one")
 	case o.natsPort < -1 || o.natsPort > 65535:
-		return fmt.Errorf("--nats-port %d: must be 1 to 65535, or -1 for any that is free, or 0 for none", o.natsPort)
+		return fmt.Errorf("--nats-port %d: must be 1 to 65535, -1 for any free port, or 0 for none", o.natsPort)
 	case o.nats.url != "" && o.sync.set:
-		return errors.New("--sync is for the embedded server; set sync_interval in the configuration of yours")
+		return errors.New("--sync applies only to the embedded server (with --nats, set sync_interval in the configuration of that server)")
 	}
 	for _, flag := range []string{"nats-host", "nats-port", "max-store"} {
 		if o.nats.url != "" && o.given(flag) {
-			return fmt.Errorf("--%s is for the embedded server of --data, and there is none with --nats", flag)
+			return fmt.Errorf("--%s applies only to the embedded server, and with --nats there is none: remove it", flag)
 		}
 	}
 	for _, f := range []struct {
@@ -135,8 +135,8 @@ func (o *gatewayOptions) check() error {
 	}); err != nil {
 		return err
 	}
-	if o.authTimeout > 30*time.Second { // for longer a disconnect that comes meanwhile is not remembered
-		return fmt.Errorf("--auth-timeout %s: at most 30s", o.authTimeout)
+	if o.authTimeout > 30*time.Second { // a disconnect during authentication is remembered no longer than that
+		return fmt.Errorf("--auth-timeout %s: must be at most 30s", o.authTimeout)
 	}
 	if o.stream.cfg.MaxNotification > streams.LargestNotification {
 		return fmt.Errorf("--max-notification %d: NATS stores at most %d bytes (publish a reference to larger data)",
@@ -144,36 +144,36 @@ func (o *gatewayOptions) check() error {
 	}
 	if o.dev {
 		for _, f := range [][2]string{{"listen", o.listen}, {"nats-host", o.natsHost}} {
-			if !isLoopback(hostOf(f[1])) && (f[0] != "listen" || hasPort(f[1])) { // without a port it cannot be listened on
-				return fmt.Errorf("--dev admits anybody as anybody: it listens on loopback only, such as 127.0.0.1, not on --%s %s", f[0], f[1])
+			if !isLoopback(hostOf(f[1])) && (f[0] != "listen" || hasPort(f[1])) { // without a port, listen reports the error
+				return fmt.Errorf("--%s %s: not allowed with --dev, which accepts any token for any user (use a loopback address such as 127.0.0.1)", f[0], f[1])
 			}
 		}
 		for _, server := range strings.Split(o.nats.url, ",") {
 			if server != "" && !isLoopback(hostOf(server[strings.LastIndexAny(server, "@/")+1:])) {
-				return fmt.Errorf("--dev admits anybody as anybody, at every gateway on its NATS: use it with a server on this machine, not --nats %s",
+				return fmt.Errorf("--nats %s: not allowed with --dev, which accepts any token at every gateway on that server (use a server on this machine)",
 					redacted(server))
 			}
 		}
 	}
 	if o.tokenCookie != "" && len(o.origins) == 0 {
-		return errors.New("--token-cookie: say with --origin from which pages a cookie is to count")
+		return errors.New("--token-cookie without --origin: set --origin to the pages from which the cookie is accepted")
 	}
 	return errors.Join(o.tls.check(o.listen), o.checkEmbedded(), o.limits.check(), delivery.CheckOrigins(o.origins))
 }
 
-// A message is the data and its headers. nats-server carries 1 MiB by default.
-const roomForHeaders = 64 << 10
+// maxHeaders is the number of bytes allowed for the headers of a message, beside its data.
+const maxHeaders = 64 << 10
 
-// openingBeside is how long a client may wait from its token to ready, beside --auth-timeout: for its turn to be asked about, and for NATS. With
-// the default of that it is a second less than the silence which our clients bear.
-const openingBeside = 11 * time.Second
+// openMargin is how long a client may wait between its token and the ready frame, in addition to --auth-timeout: for its turn to be
+// authenticated, and for NATS. With the default --auth-timeout the sum is one second less than the silence after which our clients reconnect.
+const openMargin = 11 * time.Second
 
-// maxPayload is what the embedded server must carry for the largest notification.
+// maxPayload returns max_payload of the embedded server: enough for the largest notification, and at least the 1 MiB of nats-server.
 func (o *gatewayOptions) maxPayload() int32 {
-	return int32(max(1<<20, o.stream.cfg.MaxNotification+roomForHeaders))
+	return int32(max(1<<20, o.stream.cfg.MaxNotification+maxHeaders))
 }
 
-// listenHint says what to do where the address of that flag cannot be listened on.
+// listenHint returns what to do if listening on the address of the flag failed with err.
 func listenHint(flag string, err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && flag == "admin-listen":
@@ -181,9 +181,9 @@ func listenHint(flag string, err error) string {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "is another gateway running? use another --" + flag
 	case errors.Is(err, fs.ErrPermission):
-		return "use a --" + flag + " with a port above 1023"
+		return "use --" + flag + " with a port above 1023"
 	}
-	return "use a --" + flag + " such as 127.0.0.1:8080, with an address of this machine"
+	return "use --" + flag + " with an address of this machine, such as 127.0.0.1:8080"
 }
 
 func hostOf(address string) string {
@@ -204,7 +204,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// syncFlag is "always", the zero value, or an interval.
+// syncFlag is the value of --sync: "always", which is the zero value, or an interval.
 type syncFlag struct {
 	interval time.Duration
 	set      bool

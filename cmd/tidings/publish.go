@@ -44,7 +44,7 @@ USER is the first user, --to names further ones; with --to, give DATA or - too.`
 				}
 				users, args = append([]string{args[0]}, alsoTo...), args[1:]
 			} else if len(args) > 1 || len(alsoTo) > 0 {
-				return badUsage(cmd, errors.New("with --topic no user can be named: publish to one, then to the other"))
+				return badUsage(cmd, errors.New("--topic excludes users: publish to the topic and to users separately"))
 			}
 			if timeout <= 0 {
 				return badUsage(cmd, fmt.Errorf("--timeout %s: must be positive", timeout))
@@ -93,7 +93,7 @@ USER is the first user, --to names further ones; with --to, give DATA or - too.`
 	return cmd
 }
 
-// checkRecipients refuses a call that can be read in two ways: in `publish --to bob hello`, hello may be a user or the data.
+// checkRecipients rejects ambiguous arguments: in `publish --to bob hello`, hello may be a user or the data.
 func checkRecipients(args, alsoTo []string) error {
 	if len(alsoTo) == 0 {
 		if len(args) == 0 {
@@ -111,7 +111,7 @@ func checkRecipients(args, alsoTo []string) error {
 	return nil
 }
 
-// repeated is a flag with each of its values, as one types it.
+// repeated returns a flag with each of its values, as typed on a command line.
 func repeated(flag string, values []string) (text string) {
 	for _, value := range values {
 		text += fmt.Sprintf(" --%s %s", flag, value)
@@ -119,7 +119,7 @@ func repeated(flag string, values []string) (text string) {
 	return text
 }
 
-// data is the argument, or standard input.
+// data returns the data of the notification: the argument, or standard input if there is none or it is -.
 func data(cmd *cobra.Command, args []string) ([]byte, error) {
 	if len(args) > 0 && args[0] != "-" {
 		return []byte(args[0]), nil

@@ -12,12 +12,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// lookEvery is how soon a changed file is noticed. Its contents are compared: where files are swapped by a link, as Kubernetes does
-// with secrets, times say little.
-const lookEvery = 2 * time.Second
+// checkEvery is the time between two checks for changed files. Contents are compared, since modification times say little when files are
+// replaced through a link, as Kubernetes does with secrets.
+const checkEvery = 2 * time.Second
 
-// reloading are files that are read again, without a restart, when what is in them changes or SIGHUP comes. What cannot be used leaves
-// everything as it is.
+// reloading is a set of files that is reloaded without a restart when its contents change or SIGHUP arrives. If the new contents are not
+// usable, the old ones stay in use.
 type reloading struct {
 	what  string // for the log
 	files []string
@@ -26,23 +26,23 @@ type reloading struct {
 
 	failed *atomic.Uint64 // the reloader's
 
-	good, bad, told [sha256.Size]byte // contents: those in use, others that failed, and those of which the log tells
+	good, bad, logged [sha256.Size]byte // hashes of contents: in use, of the last failure, and of the last log line
 }
 
-// reloader looks at files until it is stopped.
+// reloader watches files for changes. Functions and files are added before start.
 type reloader struct {
-	hangUps chan os.Signal
-	all     []*reloading
-	failed  atomic.Uint64 // times that files could not be used
-	asked   []func()      // called on SIGHUP, beside
-	daily   []func()      // called once a day
+	hangUps  chan os.Signal
+	all      []*reloading
+	failed   atomic.Uint64 // number of failed reloads
+	onHangUp []func()      // called on SIGHUP, before files are reloaded
+	daily    []func()      // called once a day
 
-	end   context.CancelFunc // of run, where it was started
-	ended chan struct{}      // closed when it has
+	end   context.CancelFunc // ends run; nil before start
+	ended chan struct{}      // closed when run has returned
 }
 
-// newReloader hears SIGHUP from now on, which would end the process otherwise. On Windows there is none. With --dev it shall: that is
-// what a terminal sends that is closed.
+// newReloader returns a reloader that handles SIGHUP from now on, until stop. With --dev it leaves SIGHUP alone, so that closing the terminal
+// ends the process. On Windows there is no such signal.
 func newReloader(dev bool) *reloader {
 	r := &reloader{hangUps: make(chan os.Signal, 1)}
 	if !dev {
@@ -51,7 +51,7 @@ func newReloader(dev bool) *reloader {
 	return r
 }
 
-// start has files looked at until stop. No more are added after that.
+// start watches the files until stop. No files may be added after start.
 func (r *reloader) start() {
 	var ctx context.Context
 	ctx, r.end = context.WithCancel(context.Background())
@@ -70,7 +70,7 @@ func (r *reloader) stop() {
 	}
 }
 
-// add reads files for the first time. That they cannot be used is an error then.
+// add loads the files for the first time, and returns an error if they are not usable.
 func (r *reloader) add(f *reloading) error {
 	f.good = f.contents()
 	if err := f.load(); err != nil {
@@ -81,14 +81,14 @@ func (r *reloader) add(f *reloading) error {
 	return nil
 }
 
-// run looks at the files until ctx is done.
+// run checks the files until ctx is done.
 func (r *reloader) run(ctx context.Context) {
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
+	check := time.NewTicker(checkEvery)
+	defer check.Stop()
 	day := time.NewTicker(24 * time.Hour)
 	defer day.Stop()
 	for {
-		asked := false
+		hangUp := false
 		select {
 		case <-ctx.Done():
 			return
@@ -98,43 +98,43 @@ func (r *reloader) run(ctx context.Context) {
 			}
 			continue
 		case <-r.hangUps:
-			asked = true
-			for _, do := range r.asked {
+			hangUp = true
+			for _, do := range r.onHangUp {
 				do()
 			}
-		case <-look.C:
+		case <-check.C:
 		}
 		for _, f := range r.all {
-			f.look(asked)
+			f.check(hangUp)
 		}
 	}
 }
 
-// look reads the files again if they have changed. Of some that cannot be used it tells when it finds them so twice, or is asked to
-// look: at first only half of them may be there.
-func (f *reloading) look(asked bool) {
+// check reloads the files if their contents have changed, or if force is set. It logs a failure only when two checks in a row find the same
+// contents, or with force: at the first check only some of the files may have been written.
+func (f *reloading) check(force bool) {
 	now := f.contents()
 	switch {
-	case now == f.good && !asked:
-		f.bad, f.told = now, now
+	case now == f.good && !force:
+		f.bad, f.logged = now, now
 		return
-	case now == f.told && !asked:
+	case now == f.logged && !force:
 		return
 	}
 	err := f.load()
 	switch {
 	case err == nil:
-		f.good, f.told = now, now
-		f.log.Info().Strs("files", f.files).Msg(f.what + ": read again")
-	case now == f.bad || asked:
-		f.told = now
+		f.good, f.logged = now, now
+		f.log.Info().Strs("files", f.files).Msg(f.what + " reloaded")
+	case now == f.bad || force:
+		f.logged = now
 		f.failed.Add(1)
-		f.log.Error().Err(err).Msg(f.what + " cannot be used, what was read before stays good")
+		f.log.Error().Err(err).Msg(f.what + " not reloaded; the previous contents stay in use")
 	}
 	f.bad = now
 }
 
-// contents is a hash of what is in the files. One that cannot be read has nothing in it.
+// contents returns a hash of the contents of all files. A file that cannot be read counts as missing.
 func (f *reloading) contents() (sum [sha256.Size]byte) {
 	h := sha256.New()
 	for _, name := range f.files {

@@ -35,13 +35,13 @@ topics and expires_in (seconds) may be left out. A real backend answers on the s
 			if err != nil {
 				return err
 			}
-			warnOfReaders(log, "tokens", users)
+			warnIfWorldReadable(log, "tokens", users)
 			nc, err := nats.await(cmd.Context(), "tidings responder", log)
 			if err != nil {
-				return unlessTold(cmd.Context(), err)
+				return unlessCanceled(cmd.Context(), err)
 			}
 			defer nc.Close()
-			log.Info().Int("tokens", table.Len()).Str("subject", subject).Msg("answering")
+			log.Info().Int("tokens", table.Len()).Str("subject", subject).Msg("answering authentication requests")
 			return auth.NewResponder(nc, table, auth.ResponderConfig{Subject: subject, Version: semver(), Logger: log}).Run(cmd.Context())
 		},
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// usageError is a command that was called in the wrong way.
+// usageError is an error in how a command was called. The process exits with exitUsage.
 type usageError struct {
 	command string
 	err     error
@@ -47,7 +47,7 @@ Try it:  tidings gateway --dev`,
 			return nil
 		},
 		DisableFlagsInUseLine: true,
-		DisableSuggestions:    true, // ours are for flags and variables too
+		DisableSuggestions:    true, // knownCommand and flagError make suggestions
 		Version:               fullVersion(),
 	}
 	root.SetVersionTemplate("tidings {{.Version}}\n")
@@ -56,7 +56,7 @@ Try it:  tidings gateway --dev`,
 	root.SetUsageFunc(printUsage)
 	root.AddCommand(newGateway(), newPublish(), newListen(), newResponder(), newUsers(), newDisconnect(), newEpoch(), newDoctor(), newBench(), newVersion())
 	root.InitDefaultCompletionCmd()
-	everyCommand(root, refuseUnknown) // which cobra answers with the help text and exit code 0
+	everyCommand(root, refuseUnknown) // cobra would print the help text and exit with 0
 	checkArgs(root)
 	return root
 }
@@ -65,7 +65,7 @@ func badUsage(cmd *cobra.Command, err error) error {
 	return &usageError{command: cmd.CommandPath(), err: err}
 }
 
-// checkArgs makes complaints about arguments usage errors.
+// checkArgs turns errors about arguments, of cmd and its subcommands, into usage errors.
 func checkArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -80,7 +80,7 @@ func checkArgs(cmd *cobra.Command) {
 	}
 }
 
-// fromEnvironment sets flags that were not given from TIDINGS_….
+// fromEnvironment sets the flags that are not on the command line from their environment variables.
 func fromEnvironment(cmd *cobra.Command) error {
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -91,7 +91,7 @@ func fromEnvironment(cmd *cobra.Command) error {
 		}
 		values := []string{value}
 		if _, repeatable := f.Value.(pflag.SliceValue); repeatable {
-			if value == "" { // as there is no empty one
+			if value == "" { // an empty variable is an empty list
 				return
 			}
 			values = strings.Split(value, ",")
@@ -99,7 +99,7 @@ func fromEnvironment(cmd *cobra.Command) error {
 		for _, value := range values {
 			if err := cmd.Flags().Set(f.Name, value); err != nil {
 				if strings.HasPrefix(value, "tcp://") {
-					err = fmt.Errorf("%w (Kubernetes sets it in pods beside a Service of that name: give the pod enableServiceLinks: false)", err)
+					err = fmt.Errorf("%w (Kubernetes sets this variable because of a Service of that name: set enableServiceLinks: false in the pod)", err)
 				}
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
@@ -108,7 +108,7 @@ func fromEnvironment(cmd *cobra.Command) error {
 	return errors.Join(errs...)
 }
 
-// counted is a number with its noun, such as "1 gateway" and "2 gateways".
+// counted returns a number with its noun, such as "1 gateway" or "2 gateways".
 func counted[N int | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -116,14 +116,14 @@ func counted[N int | uint64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// variablePrefix begins the environment variable of every flag.
+// variablePrefix is the prefix of the environment variables of all flags.
 const variablePrefix = "TIDINGS_"
 
 func environmentName(flag string) string {
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// logFlags say how a long-running command logs, on standard error.
+// logFlags are the flags for the log of a long-running command.
 type logFlags struct {
 	level, format string
 }

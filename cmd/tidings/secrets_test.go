@@ -85,7 +85,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 
 	secretsOfClients(t, g)
 	secretsOfBackends(t, g, server, stop)
-	if !g.logged("others than its owner and group can read the API keys") || !strings.Contains(said.String(), "others than its owner and group can read the tokens") {
+	if !g.logged("file with the API keys is accessible to all users") || !strings.Contains(said.String(), "file with the tokens is accessible to all users") {
 		t.Error("no warning of files that others can read")
 	}
 	for _, path := range []string{"/metrics", "/readyz", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline"} {
@@ -229,14 +229,14 @@ func secretsOfOperators(t *testing.T, dir, users string) {
 	toolSearched(t, "", "publish", "alice", "1", "--nats", with("gateway:"+canary("password")))
 	locked.Kill()
 	streamstest.Eventually(t, longer, func() error {
-		if !g.logged("NATS is away") {
+		if !g.logged("NATS connection lost") {
 			return fmt.Errorf("it does not notice")
 		}
 		return nil
 	})
 	locked.Restart()
 	streamstest.Eventually(t, longer, func() error {
-		if !g.logged("NATS is back") {
+		if !g.logged("NATS reconnected") {
 			return fmt.Errorf("it does not come back")
 		}
 		return nil

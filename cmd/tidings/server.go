@@ -13,11 +13,11 @@ import (
 type httpServer struct {
 	*http.Server
 	address net.Addr
-	ended   chan struct{} // closed when it does not serve any more
-	err     error         // why; readable then
+	ended   chan struct{} // closed when it has stopped serving
+	err     error         // why it stopped; valid once ended is closed
 }
 
-// listen is net.Listen on what a flag says, and tells what to do where that is not possible.
+// listen listens on the address of a flag. Its errors say what to do.
 func listen(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -26,9 +26,9 @@ func listen(flag, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// serve has a server serve.
+// serve starts the server on the listener. The caller must close it.
 func serve(s *http.Server, l net.Listener, log zerolog.Logger) *httpServer {
-	if s.ErrorLog == nil { // such as handshakes that failed, of which anybody can make as many as he likes
+	if s.ErrorLog == nil { // logged at debug level: anybody can cause any number of these errors, such as failed TLS handshakes
 		s.ErrorLog = stdlog.New(debugWriter{log}, "", 0)
 	}
 	v := &httpServer{Server: s, address: l.Addr(), ended: make(chan struct{})}
@@ -44,7 +44,7 @@ func (s *httpServer) close() {
 	<-s.ended
 }
 
-// debugWriter makes a line of the log of what is written.
+// debugWriter logs each write as one line at debug level.
 type debugWriter struct{ log zerolog.Logger }
 
 func (w debugWriter) Write(p []byte) (int, error) {

@@ -13,15 +13,15 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// hurry hears the signals to end, of which the first has the gateway drain. The second hurries that, and the third ends the process
-// at once, as if there were nobody to hear it.
+// hurry counts the signals to stop. The first signal starts the drain, the second one shortens it, and the third one kills the process, since
+// it is no longer caught.
 type hurry struct {
-	context.Context // done when there is no more time
+	context.Context // done at the second signal
 	signals         chan os.Signal
 	stopped         chan struct{}
 }
 
-// newHurry hears signals until stop.
+// newHurry counts signals from now on, until stop.
 func newHurry() *hurry {
 	ctx, now := context.WithCancel(context.Background())
 	h := &hurry{Context: ctx, signals: make(chan os.Signal, 1), stopped: make(chan struct{})}
@@ -48,7 +48,7 @@ func (h *hurry) stop() {
 	<-h.stopped
 }
 
-// within is a context of so long a time or, once there is no more, of so much from then on.
+// within returns a context that expires after patient, or after hurried from the second signal on, whichever comes first.
 func (h *hurry) within(patient, hurried time.Duration) (ctx context.Context, cancel func()) {
 	ctx, over := context.WithTimeout(context.Background(), patient)
 	unless := context.AfterFunc(h, func() { time.AfterFunc(hurried, over) })
@@ -58,33 +58,33 @@ func (h *hurry) within(patient, hurried time.Duration) (ctx context.Context, can
 	}
 }
 
-// goodbyes is how long clients have at least to take theirs, and requests to be answered: a session waits for a second for a client that does
-// not answer its close frame.
-const goodbyes = 2 * time.Second
+// minDrain is the minimum time for clients to receive their close frame, and for requests to finish. A session waits one second for a client
+// that does not answer its close frame.
+const minDrain = 2 * time.Second
 
-// hurried is how long positions may take to be committed then.
-const hurried = 10 * time.Second
+// hurriedCommit is how long committing positions may take after the second signal.
+const hurriedCommit = 10 * time.Second
 
-// shutdown ends what faces clients first, and what they need last. Each step is bounded.
+// shutdown stops first what serves clients, and then what they depend on. Each step is bounded.
 func (o *gatewayOptions) shutdown(front *front, gateway *delivery.Gateway, cursors *streams.Cursors, hurry *hurry, parts func() error) error {
-	gateway.Leave() // who sends clients here sees that first
+	gateway.Leave() // /readyz fails first, so that load balancers stop sending clients here
 	if o.drainDelay > 0 {
 		select {
 		case <-time.After(o.drainDelay):
 		case <-hurry.Done():
 		}
 	}
-	patient := max(o.drain, goodbyes)
-	draining, cancel := hurry.within(patient, goodbyes)
+	patient := max(o.drain, minDrain)
+	draining, cancel := hurry.within(patient, minDrain)
 	defer cancel()
-	left := gateway.Drain(draining, hurry.Done()) // sessions end while their goodbyes can still be sent
+	drained := gateway.Drain(draining, hurry.Done()) // before front.Shutdown, while close frames can still be sent
 	_ = front.Shutdown(draining)
-	err := parts() // nothing moves a cursor any more …
-	committing, cancel := hurry.within(patient, hurried)
+	err := parts() // after this no position changes any more, so that Flush commits the last ones
+	committing, cancel := hurry.within(patient, hurriedCommit)
 	defer cancel()
-	if flushed := cursors.Flush(committing); flushed != nil { // … and now they are committed
+	if flushed := cursors.Flush(committing); flushed != nil {
 		flushed = fmt.Errorf("not all positions were committed, clients will see repeats: %w", flushed)
 		err = errors.Join(err, flushed)
 	}
-	return errors.Join(err, left)
+	return errors.Join(err, drained)
 }

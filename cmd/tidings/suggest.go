@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// knownCommand is the Args of a command that has only subcommands: it refuses any other word and suggests the command that was meant.
+// knownCommand is the cobra Args function of commands that have only subcommands. It rejects any other word and suggests a similar command.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -42,7 +42,7 @@ func refuseUnknown(cmd *cobra.Command) {
 	}
 }
 
-// newHelp replaces cobra's help command, which prints an unknown command's name and exits with 0.
+// newHelp returns the help command. Unlike cobra's, it fails for an unknown command.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -69,7 +69,7 @@ func newHelp() *cobra.Command {
 	}
 }
 
-// flagError adds to an unknown flag the one that was meant.
+// flagError turns an error about flags into a usage error, and suggests a similar flag for an unknown one.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
@@ -88,28 +88,28 @@ func flagError(cmd *cobra.Command, err error) error {
 	return badUsage(cmd, err)
 }
 
-// nearest returns the name that was probably meant by a misspelt one: the only one that begins with it, or else the one that differs by
-// the fewest letters, at most one in four (in three, of names that short). It returns "" if there is none.
+// nearest returns the name that was probably meant by a misspelt one: the only name that begins with it, or else the name that differs by
+// the fewest letters. At most one letter in four may differ, and one of three letters. It returns "" if there is no such name.
 func nearest(typed string, names []string) (best string) {
 	longer := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !strings.HasPrefix(name, typed) })
 	if len(typed) > 1 && len(longer) == 1 {
 		return longer[0]
 	}
-	least := min(4, len(typed)/4+1)
+	limit := min(4, len(typed)/4+1)
 	if len(typed) == 3 {
-		least = 2
+		limit = 2
 	}
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		if d := distance(typed, name); d < least {
-			best, least = name, d
+		if d := distance(typed, name); d < limit {
+			best, limit = name, d
 		}
 	}
 	return best
 }
 
-// distance counts the letters to insert, delete, replace or swap with the next one to make b of a.
+// distance returns how many letters to insert, delete, replace or swap with the next one to turn a into b.
 func distance(a, b string) int {
-	var before []int // the row of a[:i-1]
+	var before []int // the row for a[:i-1]
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

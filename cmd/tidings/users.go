@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// usersOptions are what the commands about users share.
+// usersOptions holds the flags that the commands about users share.
 type usersOptions struct {
 	nats   natsFlags
 	stream streamFlags
@@ -69,7 +69,7 @@ func printTable(w io.Writer, all []streams.CursorState) error {
 	fmt.Fprintln(t, "USER\tDEVICE\tPOSITION\tUNREAD\tSINCE")
 	for _, c := range all {
 		position, unread := fmt.Sprint(c.Seq), fmt.Sprint(c.Unread)
-		if c.Over { // the user starts anew with what the stream holds
+		if c.Over { // the position is void: the user gets all that the stream holds
 			position, unread = "-", "-"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", c.User, c.Device, position, unread, c.Created.Local().Format(time.DateTime))

@@ -21,12 +21,12 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// fullVersion is the version with the toolchain and platform that it was built with.
+// fullVersion returns the version with the Go version and platform of the build.
 func fullVersion() string {
 	return fmt.Sprintf("%s (%s %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// version is what the Go toolchain recorded: the module's version, or the commit that a checkout was at.
+// version returns what the Go toolchain recorded: the version of the module, or the commit of the checkout.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -43,7 +43,7 @@ func version() string {
 	return "devel"
 }
 
-// semver is the version as NATS services must state it.
+// semver returns the version in the form that NATS services require.
 func semver() string {
 	if v := regexp.MustCompile(`^v?(\d+\.\d+\.\d+)`).FindStringSubmatch(version()); v != nil {
 		return v[1]
