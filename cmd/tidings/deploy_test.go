@@ -178,7 +178,7 @@ func TestSecretsStayOutOfImagesAndHistory(t *testing.T) {
 				return match
 			})
 		}
-		for _, name := range []string{"tidings-data", "tls.key", "tls.crt", "ca.pem", "nats.creds"} {
+		for _, name := range []string{"tidings-data", "tls.key", "tls.crt", "ca.pem", "nats.creds", "keys", "node_modules"} {
 			if !ignored(name) {
 				t.Errorf("%s does not keep %s out", list, name)
 			}
