@@ -19,7 +19,7 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// doctorOptions are the flags of a gateway, which say what to look at.
+// doctorOptions holds the flags of doctor: those of the gateway to check, and --json.
 type doctorOptions struct {
 	gatewayOptions
 	json bool
@@ -57,7 +57,7 @@ check fails.`,
 func (o *doctorOptions) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.json, "json", false, "print JSON, one check a line")
 	o.gatewayOptions.add(flags)
-	for _, name := range []string{ // which change nothing of what is found
+	for _, name := range []string{ // they do not change what the checks find
 		"origin", "token-cookie", "sync", "max-store", "tail", "commit-interval", "max-devices", "auth-within", "ping", "drain", "drain-delay",
 		"max-connections-per-address", "max-connections-per-user", "max-unauthenticated", "max-unauthenticated-per-address", "connect-rate",
 		"failed-auth-rate", "send-rate", "publish-rate", "trusted-proxy", "log-level", "log-format",
@@ -66,7 +66,7 @@ func (o *doctorOptions) add(flags *pflag.FlagSet) {
 	}
 }
 
-// check refuses what a gateway would refuse; but where nothing says where NATS is, it is on this machine.
+// check rejects what a gateway rejects, but without --nats, --data and --dev it uses the NATS server on this machine.
 func (o *doctorOptions) check() error {
 	if o.nats.url == "" && o.data == "" && !o.dev {
 		o.nats.url = nats.DefaultURL
@@ -75,7 +75,7 @@ func (o *doctorOptions) check() error {
 	return errors.Join(o.gatewayOptions.check(), err)
 }
 
-// finding is what a check found.
+// finding is one result of a check: the verdict, what was found, and what to do about it.
 type finding struct {
 	Check   string `json:"check"`
 	Verdict string `json:"verdict"`
@@ -83,7 +83,7 @@ type finding struct {
 	Do      string `json:"do,omitempty"`
 }
 
-// The verdicts.
+// Verdicts of a finding.
 const (
 	isGood = "ok"
 	isPoor = "warn"
@@ -102,7 +102,7 @@ func bad(do, format string, args ...any) []finding {
 	return []finding{{Verdict: isBad, Found: fmt.Sprintf(format, args...), Do: do}}
 }
 
-// failed is an error that ends, as all that people see, in what to do.
+// failed turns an error into a finding with the verdict FAIL. Our errors end in a hint in parentheses, which says what to do.
 func failed(err error) []finding {
 	text := err.Error()
 	if at := strings.LastIndex(text, " ("); at > 0 && strings.HasSuffix(text, ")") {
@@ -111,18 +111,18 @@ func failed(err error) []finding {
 	return bad("", "%s", text)
 }
 
-// doctor is one round of checks, with what earlier ones found for later ones.
+// doctor runs the checks once, and keeps what later checks need from earlier ones.
 type doctor struct {
 	*doctorOptions
-	nc      *nats.Conn             // nil: not connected
-	mute    bool                   // JetStream does not answer
-	serving bool                   // a gateway has the port for clients
-	account *jetstream.AccountInfo // nil: not known
-	seen    streams.Inspection     // Info is nil where there is no stream, or it does not answer
-	denied  map[string]bool        // subjects that NATS does not let us publish or subscribe to
+	nc      *nats.Conn             // nil if not connected
+	mute    bool                   // JetStream does not reply
+	serving bool                   // a gateway listens on the port for clients
+	account *jetstream.AccountInfo // nil if not known
+	seen    streams.Inspection     // Info is nil if there is no stream, or it does not reply
+	denied  map[string]bool        // subjects to which NATS does not let us publish or subscribe
 }
 
-// checks are in the order in which they depend on each other. One that has nothing to look at finds nothing.
+// checks returns all checks in the order in which they depend on each other. A check that cannot run returns no finding.
 func (d *doctor) checks() []struct {
 	name string
 	look func(ctx context.Context) []finding
@@ -204,12 +204,12 @@ func (o *doctorOptions) show(out io.Writer) func(finding) error {
 	}
 }
 
-// embedded is where the server of a gateway with --data listens.
+// embedded returns the address of the embedded NATS server of a gateway with these flags.
 func (o *doctorOptions) embedded() string {
 	return net.JoinHostPort(o.natsHost, strconv.Itoa(o.natsPort))
 }
 
-// grouped writes a number as 12,345.
+// grouped formats a number with separators, such as 12,345.
 func grouped[N int | int64 | uint64](n N) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -218,7 +218,7 @@ func grouped[N int | int64 | uint64](n N) string {
 	return s
 }
 
-// sized writes a number of bytes for people.
+// sized formats a number of bytes with a unit, such as 1.5 GiB.
 func sized[N int | int64 | uint64](n N) string {
 	for _, unit := range []struct {
 		bytes float64

@@ -65,7 +65,7 @@ func TestDoctorsJudgement(t *testing.T) {
 		peers   []*jetstream.PeerInfo
 	}{
 		"1 replica in cluster C, led by a: while that": {1, isPoor, nil},
-		"while one of them is away":                    {2, isPoor, []*jetstream.PeerInfo{up}},
+		"while one of them is down":                    {2, isPoor, []*jetstream.PeerInfo{up}},
 		"3 replicas in cluster C, led by a":            {3, isGood, []*jetstream.PeerInfo{up, up}},
 		"c is offline":                                 {3, isPoor, []*jetstream.PeerInfo{up, away}},
 		"c lags by 5,000":                              {3, isPoor, []*jetstream.PeerInfo{up, late}},

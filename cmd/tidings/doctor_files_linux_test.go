@@ -51,12 +51,12 @@ func TestDoctorFindsTheFilesFaults(t *testing.T) {
 	}
 	finds(t, with(lasting...)["certificate"], isPoor, "key of the certificate is accessible to all users (chmod ")
 	soon := with(pair(13*day + time.Hour)...)["certificate"]
-	finds(t, soon, isPoor, "expires in 13 days (put a new one")
+	finds(t, soon, isPoor, "expires in 13 days (replace the file")
 	if len(soon) != 1 {
 		t.Errorf("it says more than once: %+v", soon)
 	}
 	finds(t, with(pair(-time.Minute)...)["certificate"], isBad, "expired on 20")
 	finds(t, with("--tls-cert", filepath.Join(dir, "keys"), "--tls-key", filepath.Join(dir, "keys"))["certificate"], isBad, "both must be PEM")
 	finds(t, certificateFinding(&x509.Certificate{NotBefore: time.Now().Add(day), NotAfter: time.Now().Add(90 * day)}, "f", time.Now()),
-		isBad, "f is not good before")
+		isBad, "f is not valid before")
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/tidings-io/tidings/streams/embedded"
 )
 
-// port says whether a gateway could listen, or does. Every gateway serves the JavaScript client.
+// port checks that the port for clients is free, or that a gateway listens on it. It recognizes a gateway by the JavaScript client, which
+// every gateway serves.
 func (d *doctor) port(ctx context.Context) []finding {
 	if findings := freePort("listen", d.listen); findings != nil {
 		return findings
@@ -26,33 +27,33 @@ func (d *doctor) port(ctx context.Context) []finding {
 	d.serving = err == nil && (status == http.StatusServiceUnavailable || status == http.StatusOK)
 	switch {
 	case err == nil && status == http.StatusServiceUnavailable:
-		return poor("its log says what it waits for", "a Tidings that waits for NATS, or ends, has %s", d.listen)
+		return poor("its log says what it waits for", "a gateway on %s waits for NATS, or shuts down", d.listen)
 	case err == nil && status == http.StatusOK:
-		return good("a Tidings serves on %s", d.listen)
+		return good("a gateway serves on %s", d.listen)
 	}
-	return strange("listen", d.listen, status, err)
+	return notGateway("listen", d.listen, status, err)
 }
 
-// admin says whether a gateway could listen for operators, or does, and what it says of itself.
+// admin checks that the port for operators is free, or that a gateway listens on it and is ready.
 func (d *doctor) admin(ctx context.Context) []finding {
 	if d.adminListen == "" {
-		return good("none, as --admin-listen '' says")
+		return good("none, because of --admin-listen ''")
 	}
 	if findings := freePort("admin-listen", d.adminListen); findings != nil {
 		return findings
 	}
 	status, text, err := askPort(ctx, d.adminListen, "/livez", "http")
 	if err != nil || status != http.StatusOK || text != "ok" {
-		return strange("admin-listen", d.adminListen, status, err)
+		return notGateway("admin-listen", d.adminListen, status, err)
 	}
 	switch status, text, err = askPort(ctx, d.adminListen, "/readyz", "http"); {
 	case err != nil || status != http.StatusOK:
-		return poor("its log says more", "a Tidings on %s is alive, and not ready: %s", d.adminListen, strings.ReplaceAll(text, "\n", "; "))
+		return poor("its log says more", "the gateway on %s is alive, but not ready: %s", d.adminListen, strings.ReplaceAll(text, "\n", "; "))
 	}
-	return good("a Tidings on %s is alive and ready", d.adminListen)
+	return good("the gateway on %s is alive and ready", d.adminListen)
 }
 
-// freePort finds nothing where somebody listens on the address.
+// freePort checks whether we could listen on the address. It returns no finding if the port is in use.
 func freePort(flag, address string) []finding {
 	l, err := net.Listen("tcp", address)
 	switch {
@@ -65,15 +66,17 @@ func freePort(flag, address string) []finding {
 	return bad(listenHint(flag, err), "%v", err)
 }
 
-func strange(flag, address string, status int, err error) []finding {
+// notGateway returns the finding for a port that another program uses. It responded with the status, or not at all, with err.
+func notGateway(flag, address string, status int, err error) []finding {
 	do := "stop what listens there, or use another --" + flag
 	if err != nil {
-		return bad(do, "%s is taken by what is no Tidings: %v", address, err)
+		return bad(do, "%s is in use by a program that is no gateway: %v", address, err)
 	}
-	return bad(do, "%s is taken by what is no Tidings: it answers %d", address, status)
+	return bad(do, "%s is in use by a program that is no gateway: it responds with %d", address, status)
 }
 
-// askPort asks for the path, by one of the schemes. It only wants to know who is there.
+// askPort requests the path with the first of the schemes that works, and returns status and body. It does not verify certificates, since
+// it only finds out what listens there.
 func askPort(ctx context.Context, address, path string, schemes ...string) (status int, text string, err error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -108,33 +111,33 @@ func askPort(ctx context.Context, address, path string, schemes ...string) (stat
 	return 0, "", err
 }
 
-// files says how many connections the system lets a process have.
+// files checks the limit on open files, which bounds the number of connections.
 func (d *doctor) files(context.Context) []finding {
-	most, known := fileLimit()
+	limit, known := fileLimit()
 	if !known {
 		return good("this system does not limit them")
 	}
-	return filesFinding(most, d.limits.cfg.Connections)
+	return filesFinding(limit, d.limits.cfg.Connections)
 }
 
-// filesFinding is for so many files, and so many connections that --max-connections asks for, 0 being any.
-func filesFinding(most uint64, asked int) []finding {
+// filesFinding returns the finding for a limit on open files and the value of --max-connections, 0 if it is not set.
+func filesFinding(limit uint64, maxConnections int) []finding {
 	const do = "raise it with ulimit -Hn, or LimitNOFILE= of a systemd unit"
-	clients := connectionsWithin(most)
-	found := fmt.Sprintf("%s open files are allowed here, so about %s clients", grouped(most), grouped(clients))
+	clients := connectionsWithin(limit)
+	found := fmt.Sprintf("%s open files are allowed here, so about %s clients", grouped(limit), grouped(clients))
 	if clients == 1 {
 		found = strings.TrimSuffix(found, "s")
 	}
 	switch {
-	case asked > clients:
-		return poor(do+", or lower --max-connections", "%s, and --max-connections is %s", found, grouped(asked))
-	case most < recommendedFiles:
+	case maxConnections > clients:
+		return poor(do+", or lower --max-connections", "%s, and --max-connections is %s", found, grouped(maxConnections))
+	case limit < recommendedFiles:
 		return poor(do, "%s", found)
 	}
 	return good("%s", found)
 }
 
-// disk looks at the directory of the embedded server, and whether that runs or could.
+// disk checks the directory of the embedded server, and whether that server runs or could start. If it runs, the later checks use it.
 func (d *doctor) disk(ctx context.Context) []finding {
 	if d.data == "" {
 		return good("the NATS server's own, see jetstream")
@@ -143,29 +146,29 @@ func (d *doctor) disk(ctx context.Context) []finding {
 	if err != nil {
 		return bad("use --data with a directory that this user may write, or run doctor as the gateway's", "%s: %v", d.data, err)
 	}
-	if d.natsPort <= 0 && in.UsedBy != "" { // a gateway is there, and its NATS is for it alone, or its port is not known
+	if d.natsPort <= 0 && in.UsedBy != "" { // a gateway runs, but its NATS server has no port, or one that we do not know
 		return append(diskFinding(in), d.noPort()...)
 	}
 	name, taken := "", false
 	if d.natsPort > 0 {
 		name, taken = natsServer(ctx, d.embedded())
 	}
-	elsewhere := in.UsedBy == "" && taken && name == embedded.DefaultName // a gateway runs, with another data directory
+	elsewhere := in.UsedBy == "" && taken && name == embedded.DefaultName // a gateway runs with another data directory
 	switch {
-	case elsewhere && d.dev && !d.given("data"): // --dev has its data in the directory where it was started
+	case elsewhere && d.dev && !d.given("data"): // the data of --dev is in the directory where it was started
 		d.nats.url = "nats://" + d.embedded()
-		return good("a gateway that was started in another directory has its NATS on %s; its disk is looked at only from there", d.embedded())
+		return good("a gateway that was started in another directory has its NATS server on %s (run doctor there to check its disk)", d.embedded())
 	case elsewhere:
 		return bad("name its directory with --data, or use another --nats-port",
-			"a gateway with another data directory than %s has its NATS on %s", in.Dir, d.embedded())
+			"a gateway with another data directory than %s has its NATS server on %s", in.Dir, d.embedded())
 	case in.UsedBy != "" && !taken:
-		return bad("name its --nats-host and --nats-port, or look into the log of that process",
+		return bad("set its --nats-host and --nats-port, or see the log of that process",
 			"%s is in use by %s, but nothing listens on %s", in.Dir, in.UsedBy, d.embedded())
 	case in.UsedBy == "" && taken:
 		return bad("use --nats to use it, or another --nats-port", "something else listens on %s", d.embedded())
 	case in.UsedBy == "" && d.serving:
-		return poor("give doctor the --data and --nats-port of that gateway; --dev has its data in the directory where it was started",
-			"a gateway serves on %s, but its data is not in %s, and its NATS not on %s", d.listen, in.Dir, d.embedded())
+		return poor("run doctor with the --data and --nats-port of that gateway; the data of --dev is in the directory where it was started",
+			"a gateway serves on %s, but its data is not in %s, and its NATS server not on %s", d.listen, in.Dir, d.embedded())
 	case in.UsedBy != "":
 		d.nats.url = "nats://" + d.embedded()
 	}
@@ -174,20 +177,20 @@ func (d *doctor) disk(ctx context.Context) []finding {
 
 func (d *doctor) noPort() []finding {
 	if d.natsPort < 0 {
-		return poor("give doctor the --nats-port that its log says", "NATS has a port there that was free, so the rest cannot be looked at")
+		return poor("run doctor with the --nats-port that its log says", "its NATS server has any free port, so the rest cannot be checked")
 	}
-	return good("NATS has no port there, so the rest cannot be looked at")
+	return good("its NATS server has no port, so the rest cannot be checked")
 }
 
 func (d *doctor) notRunning(in embedded.Inspection) []finding {
 	if in.UsedBy != "" {
 		return nil
 	}
-	what := "does not exist, a gateway makes it"
+	what := "does not exist, a gateway creates it"
 	if in.Exists {
-		what = "is in use by nobody"
+		what = "is not in use"
 	}
-	return poor("start the gateway, and come again for what is not checked before", "%s %s", in.Dir, what)
+	return poor("start the gateway, and run doctor again for the remaining checks", "%s %s", in.Dir, what)
 }
 
 func diskFinding(in embedded.Inspection) []finding {
@@ -210,7 +213,7 @@ func diskFinding(in embedded.Inspection) []finding {
 	return good("%s", found)
 }
 
-// natsServer returns the name of the NATS server that listens on the address, and whether anything does.
+// natsServer returns the name of the NATS server that listens on the address, and whether anything listens there.
 func natsServer(ctx context.Context, address string) (name string, taken bool) {
 	const patience = 2 * time.Second
 	dialer := net.Dialer{Timeout: patience}
@@ -220,7 +223,7 @@ func natsServer(ctx context.Context, address string) (name string, taken bool) {
 	}
 	defer conn.Close()
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
-	line, _ := bufio.NewReader(io.LimitReader(conn, 64<<10)).ReadString('\n') // a NATS server speaks first, and names itself
+	line, _ := bufio.NewReader(io.LimitReader(conn, 64<<10)).ReadString('\n') // a NATS server sends INFO, with its name, first
 	var info struct {
 		Name string `json:"server_name"`
 	}

@@ -36,9 +36,9 @@ func TestDoctorFindsTheHostsFaults(t *testing.T) {
 	nowhere := fmt.Sprint("nats://127.0.0.1:", streamstest.FreePort(t))
 	for listen, want := range map[string]finding{
 		"127.0.0.1:0":                     {Verdict: isGood, Found: "is free"},
-		other.Listener.Addr().String():    {Verdict: isBad, Found: "it answers 404"},
-		mute.Addr().String():              {Verdict: isBad, Found: "what is no Tidings: "},
-		starting.Listener.Addr().String(): {Verdict: isPoor, Found: "a Tidings that waits"},
+		other.Listener.Addr().String():    {Verdict: isBad, Found: "it responds with 404"},
+		mute.Addr().String():              {Verdict: isBad, Found: "a program that is no gateway: "},
+		starting.Listener.Addr().String(): {Verdict: isPoor, Found: "waits for NATS"},
 		"192.0.2.1:80":                    {Verdict: isBad, Found: "with an address of this machine"},
 		"nowhere":                         {Verdict: isBad, Found: "missing port"},
 	} {
@@ -48,8 +48,8 @@ func TestDoctorFindsTheHostsFaults(t *testing.T) {
 	// The other port, for operators.
 	for text, want := range map[string]finding{
 		"ok":       {Verdict: isGood, Found: "is alive and ready"},
-		"starting": {Verdict: isPoor, Found: "is alive, and not ready: starting"},
-		"hello":    {Verdict: isBad, Found: "what is no Tidings: it answers 200 (stop what listens there, or use another --admin-listen"},
+		"starting": {Verdict: isPoor, Found: "is alive, but not ready: starting"},
+		"hello":    {Verdict: isBad, Found: "a program that is no gateway: it responds with 200 (stop what listens there, or use another --admin-listen"},
 	} {
 		admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch {
@@ -71,7 +71,7 @@ func TestDoctorFindsTheHostsFaults(t *testing.T) {
 	// The directory of an embedded server, in each state that it can be in.
 	dir, port := filepath.Join(t.TempDir(), "data"), streamstest.FreePort(t)
 	data := []string{"--data", dir, "--nats-port", fmt.Sprint(port)}
-	finds(t, examine(t, data...)["disk"], isPoor, "does not exist, a gateway makes it")
+	finds(t, examine(t, data...)["disk"], isPoor, "does not exist, a gateway creates it")
 	server, err := embedded.Start(t.Context(), embedded.Config{Dir: dir, Port: port})
 	if err != nil {
 		t.Fatal(err)
@@ -87,5 +87,5 @@ func TestDoctorFindsTheHostsFaults(t *testing.T) {
 	if err := server.Stop(); err != nil && !errors.Is(err, embedded.ErrStopping) {
 		t.Fatal(err)
 	}
-	finds(t, examine(t, data...)["disk"], isPoor, "is in use by nobody")
+	finds(t, examine(t, data...)["disk"], isPoor, "is not in use")
 }

@@ -19,12 +19,12 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// probeName stands where a subject has a user, a consumer or the like. Nobody is called so.
+// probeName replaces the wildcards of subjects in probes. No user, consumer or stream has this name.
 const probeName = "tidings-doctor"
 
 // server connects as a gateway would.
 func (d *doctor) server(context.Context) []finding {
-	if d.nats.url == "" { // an embedded one that does not run
+	if d.nats.url == "" { // the embedded server does not run
 		return nil
 	}
 	nc, err := d.nats.connect("tidings doctor", zerolog.Nop())
@@ -47,7 +47,7 @@ func (d *doctor) server(context.Context) []finding {
 	return good("%s, without TLS", found)
 }
 
-// version says whether the server has what Tidings needs.
+// version checks that the server is recent enough.
 func (d *doctor) version(context.Context) []finding {
 	if d.nc == nil {
 		return nil
@@ -66,20 +66,20 @@ func versionFinding(have string) []finding {
 	return good("nats-server %s", have)
 }
 
-// payload says whether the server carries the largest notification.
+// payload checks that the server accepts messages as large as the largest notification.
 func (d *doctor) payload(context.Context) []finding {
 	if d.nc == nil {
 		return nil
 	}
-	most, least := d.nc.MaxPayload(), d.stream.cfg.MaxMessage()
-	if most < least {
-		return bad(fmt.Sprintf("set max_payload of the server to %d or more, or lower --max-notification", least),
-			"the server carries messages of %s, a notification and its headers may have %s", sized(most), sized(least))
+	limit, need := d.nc.MaxPayload(), d.stream.cfg.MaxMessage()
+	if limit < need {
+		return bad(fmt.Sprintf("set max_payload of the server to %d or more, or lower --max-notification", need),
+			"the server accepts messages of %s, a notification and its headers may have %s", sized(limit), sized(need))
 	}
-	return good("the server carries messages of %s, a notification and its headers may have %s", sized(most), sized(least))
+	return good("the server accepts messages of %s, a notification and its headers may have %s", sized(limit), sized(need))
 }
 
-// rights tries every subject that a gateway uses, with what nobody takes for a request.
+// rights checks the permissions of the NATS user. It tries every subject that a gateway uses, with messages that have no effect.
 func (d *doctor) rights(context.Context) (findings []finding) {
 	if d.nc == nil {
 		return nil
@@ -91,29 +91,29 @@ func (d *doctor) rights(context.Context) (findings []finding) {
 	publish, subscribe := d.stream.cfg.Rights()
 	morePublish, moreSubscribe := delivery.Rights()
 	const advisory, listed = "$JS.EVENT.ADVISORY.API", "$SRV.PING"
-	missed := map[string]string{ // what can be done without, and how it shows
+	optional := map[string]string{ // subjects that a gateway can do without, and the effect
 		"notify.user.*":  "the HTTP API cannot publish",
 		"notify.topic.*": "the HTTP API cannot publish to topics",
-		advisory:         "what an operator deletes is delivered from memory until it leaves that",
+		advisory:         "messages that an operator deletes are still delivered from memory, until newer ones replace them there",
 		listed:           "nats service ls does not show the gateway",
-		"$JS.API.INFO":   "doctor does not hear of limits",
+		"$JS.API.INFO":   "doctor cannot check the limits of the account",
 	}
-	const do = "allow it, as cmd/tidings/deploy/nats-server.conf does; --nats-inbox says where answers come"
+	const do = "allow it, as cmd/tidings/deploy/nats-server.conf does; --nats-inbox sets the prefix of subjects for replies"
 	ask := func(verb string, subjects []string, try func(string) error) {
-		var lack []string
+		var missing []string
 		for _, subject := range subjects {
 			if d.allowed(strings.NewReplacer("*", probeName, ">", probeName).Replace(subject), try) {
 				continue
 			}
 			d.denied[subject] = true
-			if why, optional := missed[subject]; optional {
-				findings = append(findings, poor(do, "%s may not %s %s: %s", who, verb, subject, why)...)
+			if effect, ok := optional[subject]; ok {
+				findings = append(findings, poor(do, "%s may not %s %s: %s", who, verb, subject, effect)...)
 			} else {
-				lack = append(lack, subject)
+				missing = append(missing, subject)
 			}
 		}
-		if len(lack) > 0 {
-			findings = append(findings, bad(do, "%s may not %s %s", who, verb, strings.Join(lack, ", "))...)
+		if len(missing) > 0 {
+			findings = append(findings, bad(do, "%s may not %s %s", who, verb, strings.Join(missing, ", "))...)
 		}
 	}
 	ask("publish to", slices.Concat(publish, morePublish, []string{"$JS.API.INFO"}), d.probe)
@@ -124,7 +124,7 @@ func (d *doctor) rights(context.Context) (findings []finding) {
 	return findings
 }
 
-// probe publishes what no API takes for a request, no stream stores and no gateway takes for news.
+// probe publishes a message that has no effect: no API takes it for a request, no stream stores it, and gateways ignore it.
 func (d *doctor) probe(subject string) error {
 	msg := nats.NewMsg(subject)
 	msg.Data = []byte("{}")
@@ -142,21 +142,21 @@ func (d *doctor) listenTo(subject string) error {
 	return d.nc.FlushTimeout(5 * time.Second)
 }
 
-// allowed says whether NATS lets us do something with the subject. It complains before it answers the flush.
+// allowed reports whether permissions allow try on the subject. NATS reports a violation before it replies to the flush.
 func (d *doctor) allowed(subject string, try func(string) error) bool {
 	if err := errors.Join(try(subject), d.nc.FlushTimeout(5*time.Second)); err != nil {
-		return true // the connection broke: that is another matter
+		return true // a lost connection says nothing about permissions
 	}
 	err := d.nc.LastError()
 	return !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+subject+`"`)
 }
 
-// inbox is where answers come.
+// inbox returns the subject on which we receive replies.
 func (d *doctor) inbox() string {
 	return cmp.Or(d.nats.inbox, strings.TrimSuffix(nats.InboxPrefix, ".")) + ".>"
 }
 
-// mayAsk says whether a request can be made and answered.
+// mayAsk reports whether we are connected and permissions allow a request on the subject, and its reply.
 func (d *doctor) mayAsk(subject string) bool {
 	return d.nc != nil && !d.denied[subject] && !d.denied[d.inbox()]
 }

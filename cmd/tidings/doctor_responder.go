@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-io/tidings/auth"
 )
 
-// responder asks whose a token is that nobody can have.
+// responder checks the backend. It sends an authentication request with a random token, which the backend must refuse.
 func (d *doctor) responder(ctx context.Context) []finding {
 	if d.nc == nil || d.denied[d.inbox()] {
 		return nil
@@ -31,11 +31,11 @@ func (d *doctor) responder(ctx context.Context) []finding {
 	if !errors.Is(err, auth.ErrUnavailable) {
 		who = d.services(ctx)
 	}
-	switch { // a gateway with --dev is its own responder
+	switch { // with --dev the gateway runs its own responder
 	case d.dev && err == nil:
-		return good("%s admits anybody, as --dev is meant to", who)
+		return good("%s accepts any token, which is intended with --dev", who)
 	case d.dev && errors.Is(err, auth.ErrUnavailable):
-		return poor("start the gateway, which with --dev answers itself", "nobody answers for tokens on %s", d.authSubject)
+		return poor("start the gateway, which with --dev runs its own responder", "there is no responder on %s", d.authSubject)
 	}
 	return responderFinding(who, id, err, took, d.authTimeout)
 }
@@ -45,22 +45,23 @@ func responderFinding(who string, id auth.Identity, err error, took, timeout tim
 	after := took.Round(100 * time.Microsecond)
 	switch {
 	case err == nil:
-		return bad("it must check tokens; --dev alone is meant to be so", "%s admits anybody: a token just made up is %q", who, id.User)
+		return bad("it must check tokens; only --dev may accept any", "%s accepts any token: it takes a random one for user %q", who, id.User)
 	case errors.Is(err, auth.ErrBadReply):
-		return bad("answer as auth/README.md says", "%s is not understood: %v", who, err)
+		return bad("reply as auth/README.md says", "the reply of %s is not understood: %v", who, err)
 	case !errors.As(err, &refusal):
 		return failed(err)
 	case refusal.RetryAfter > 0:
-		return poor("see its log: does what it asks work?", "%s cannot say whose a token is: %v", who, refusal)
+		return poor("see its log: does the service work that it depends on?", "%s cannot check tokens: %v", who, refusal)
 	case took > timeout/2:
-		return poor("run more of them, or raise --auth-timeout", "%s refuses a token that was made up, but took %s of %s", who, after, timeout)
+		return poor("run more of them, or raise --auth-timeout", "%s refuses a random token, but took %s of %s", who, after, timeout)
 	}
-	return good("%s refuses a token that was made up, with %s, in %s", who, refusal.Code, after)
+	return good("%s refuses a random token, with %s, in %s", who, refusal.Code, after)
 }
 
-// services names the NATS services that answer for tokens. One in another language need be none.
+// services returns the name of the NATS service on the subject of authentication requests. A responder need not be a NATS service; then it
+// returns a description.
 func (d *doctor) services(ctx context.Context) string {
-	const unknown = "the responder, which is no NATS service,"
+	const unknown = "the responder (not a NATS service)"
 	inbox := d.nc.NewInbox()
 	sub, err := d.nc.SubscribeSync(inbox)
 	if err != nil {

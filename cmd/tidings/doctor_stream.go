@@ -16,10 +16,10 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// nearly full is from here on, in hundredths.
-const nearly = 80
+// nearlyFull is the usage, in percent, above which a check warns.
+const nearlyFull = 80
 
-// jetstream says whether JetStream answers, and how much it still takes for this account.
+// jetstream checks that JetStream replies, and how much of this account's limits is used.
 func (d *doctor) jetstream(ctx context.Context) []finding {
 	if !d.mayAsk("$JS.API.INFO") {
 		return nil
@@ -39,12 +39,13 @@ func (d *doctor) jetstream(ctx context.Context) []finding {
 		return bad("start nats-server with -js, enable JetStream for this account, or use --data for the embedded server", "%v", err)
 	}
 	d.account = account
-	return append(jetstreamFinding(account), d.lax(ctx)...)
+	return append(jetstreamFinding(account), d.strict(ctx)...)
 }
 
-// lax finds a server that takes requests with fields that it does not know. Then a publisher who names a subject of the API as the one on
-// which to acknowledge has the server purge the stream, whatever the permissions say: an acknowledgement has a "seq" as well.
-func (d *doctor) lax(ctx context.Context) []finding {
+// strict warns about a server that accepts requests with unknown fields. On such a server a publisher can purge the stream, whatever its
+// permissions are: it names a subject of the API as the reply subject, and the server sends its acknowledgement there, which has a "seq" as a
+// purge request has.
+func (d *doctor) strict(ctx context.Context) []finding {
 	const subject = "$JS.API.STREAM.NAMES"
 	if !d.allowed(subject, d.probe) {
 		return nil
@@ -54,7 +55,7 @@ func (d *doctor) lax(ctx context.Context) []finding {
 	if err != nil || json.Unmarshal(msg.Data, &reply) != nil || reply.Error != nil {
 		return nil
 	}
-	return poor("set strict: true in its jetstream block", "JetStream is not strict: who may publish can have the stream purged")
+	return poor("set strict: true in its jetstream block", "JetStream is not strict: a publisher can purge the stream")
 }
 
 func jetstreamFinding(account *jetstream.AccountInfo) []finding {
@@ -69,7 +70,7 @@ func jetstreamFinding(account *jetstream.AccountInfo) []finding {
 	return findings
 }
 
-// tier is JetStream's limits of an account, or of its streams with so many replicas.
+// tier is JetStream's usage and limits of an account, or of its streams with a certain number of replicas.
 type tier struct {
 	name string
 	jetstream.Tier
@@ -81,27 +82,28 @@ func (t tier) finding() []finding {
 		store = " of " + sized(t.Limits.MaxStore)
 	}
 	found := fmt.Sprintf("%s%s on disk%s, %s%s, %s", t.name, sized(t.Store), store,
-		counted(t.Streams, "stream"), most(t.Limits.MaxStreams), counted(t.Consumers, "consumer"))
+		counted(t.Streams, "stream"), ofLimit(t.Limits.MaxStreams), counted(t.Consumers, "consumer"))
 	if t.Limits.MaxConsumers > 0 {
 		found += ", at most " + grouped(t.Limits.MaxConsumers) + " on each stream" // see consumers
 	}
 	switch full := max(share(t.Store, t.Limits.MaxStore), share(t.ReservedStore, t.Limits.MaxStore)); {
 	case full >= 100:
 		return bad("raise the account's limits, or remove what is not needed: publishers are refused", "%s", found)
-	case full > nearly:
+	case full > nearlyFull:
 		return poor("raise the account's limits before it is full", "%s", found)
 	}
 	return good("%s", found)
 }
 
-func most(limit int) string {
+// ofLimit returns " of" and the limit, or "" if there is none.
+func ofLimit(limit int) string {
 	if limit <= 0 {
 		return ""
 	}
 	return " of " + grouped(limit)
 }
 
-// share is in hundredths; 0 where there is no limit.
+// share returns how much of the limit is used, in percent, or 0 if there is no limit.
 func share[N int | int64 | uint64, M int | int64](have N, limit M) int {
 	if limit <= 0 {
 		return 0
@@ -109,7 +111,7 @@ func share[N int | int64 | uint64, M int | int64](have N, limit M) int {
 	return int(float64(have) / float64(limit) * 100)
 }
 
-// streamSettings says whether the stream is there, and as a gateway would have it.
+// streamSettings checks that the stream exists, and that its settings are what a gateway needs.
 func (d *doctor) streamSettings(ctx context.Context) (findings []finding) {
 	name := cmp.Or(d.stream.cfg.Name, streams.DefaultName)
 	if !d.mayAsk("$JS.API.STREAM.INFO."+name) || d.mute {
@@ -122,15 +124,15 @@ func (d *doctor) streamSettings(ctx context.Context) (findings []finding) {
 	d.seen = in
 	switch {
 	case in.Taken != "":
-		return bad("name that with --stream, or take the subjects from it", "there is no stream %s, and %s has its subjects", name, in.Taken)
+		return bad("use that with --stream, or remove the subjects from it", "there is no stream %s, and %s has its subjects", name, in.Taken)
 	case in.Info == nil:
-		return poor("start a gateway, which makes it, or name the right --stream", "there is no stream %s", name)
+		return poor("start a gateway, which creates it, or use the right --stream", "there is no stream %s", name)
 	}
 	if in.Unfit != nil {
 		findings = failed(in.Unfit)
 	}
 	if len(in.Wrong) > 0 {
-		findings = append(findings, bad("start a gateway, which puts that back; one that runs does so within a minute, or its log says why not",
+		findings = append(findings, bad("start a gateway, which restores these settings; a running one does so within a minute, or logs why not",
 			"%s: %s", name, strings.Join(in.Wrong, ", "))...)
 	}
 	if in.Unfit != nil {
@@ -138,23 +140,23 @@ func (d *doctor) streamSettings(ctx context.Context) (findings []finding) {
 	}
 	cfg := in.Info.Config
 	if len(in.Changes) > 0 {
-		findings = append(findings, poor("start a gateway, which changes that", "%s: %s", name, strings.Join(in.Changes, ", "))...)
+		findings = append(findings, poor("start a gateway, which makes these changes", "%s: %s", name, strings.Join(in.Changes, ", "))...)
 	}
 	if cfg.DenyPurge || cfg.DenyDelete {
-		findings = append(findings, poor("NATS cannot undo that: make another stream if notifications must be erased before their time",
-			"%s denies to delete or purge messages", name)...)
+		findings = append(findings, poor("NATS cannot undo that: create another stream if notifications must be erased before they expire",
+			"%s does not allow deleting or purging messages", name)...)
 	}
 	if cfg.MaxAge <= 0 && cfg.MaxBytes <= 0 {
-		findings = append(findings, poor("give a gateway --max-age or --max-bytes", "%s has no limit but that of each user, so it grows with every new user", name)...)
+		findings = append(findings, poor("set --max-age or --max-bytes of the gateway", "%s has no limit but that of each user, so it grows with every new user", name)...)
 	}
 	if findings == nil {
-		return good("%s is as a gateway wants it: max-msgs-per-user %s, max-age %s, max-bytes %s", name,
-			limited(cfg.MaxMsgsPerSubject, grouped), limited(cfg.MaxAge, lasting), limited(cfg.MaxBytes, sized))
+		return good("%s has the settings that a gateway needs: max-msgs-per-user %s, max-age %s, max-bytes %s", name,
+			limited(cfg.MaxMsgsPerSubject, grouped), limited(cfg.MaxAge, hours), limited(cfg.MaxBytes, sized))
 	}
 	return findings
 }
 
-// limited shows a limit, or that there is none.
+// limited formats a limit with show, or returns "none".
 func limited[T int64 | time.Duration](limit T, show func(T) string) string {
 	if limit <= 0 {
 		return "none"
@@ -162,14 +164,15 @@ func limited[T int64 | time.Duration](limit T, show func(T) string) string {
 	return show(limit)
 }
 
-func lasting(d time.Duration) string {
+// hours formats a duration, in hours if it is a whole number of them.
+func hours(d time.Duration) string {
 	if d%time.Hour == 0 {
 		return fmt.Sprintf("%dh", d/time.Hour)
 	}
 	return d.String()
 }
 
-// space says how full the stream is, and whether its size has it drop messages before their time.
+// space checks how full the stream is, and whether --max-bytes makes it drop messages before --max-age.
 func (d *doctor) space(context.Context) []finding {
 	info := d.seen.Info
 	if info == nil {
@@ -185,13 +188,13 @@ func (d *doctor) space(context.Context) []finding {
 	}
 	oldest := info.TimeStamp.Sub(st.FirstTime)
 	found += fmt.Sprintf(", the oldest from %s ago", max(time.Second, oldest.Round(time.Second)))
-	if share(st.Bytes, cfg.MaxBytes) > nearly && (cfg.MaxAge <= 0 || oldest < cfg.MaxAge) {
+	if share(st.Bytes, cfg.MaxBytes) > nearlyFull && (cfg.MaxAge <= 0 || oldest < cfg.MaxAge) {
 		return poor("raise --max-bytes, or lower --max-age: the oldest are dropped, unread or not", "%s", found)
 	}
 	return good("%s", found)
 }
 
-// consumers says how many more users can have a position.
+// consumers checks how many more users and devices can have a position.
 func (d *doctor) consumers(context.Context) []finding {
 	info := d.seen.Info
 	if info == nil {
@@ -200,7 +203,7 @@ func (d *doctor) consumers(context.Context) []finding {
 	have, limit := info.State.Consumers, d.seen.MaxConsumers
 	if limit <= 0 {
 		return poor("start a gateway, which raises max_consumers of the stream to 1,000,000",
-			"%s; the stream has no limit of its own, so that of the server holds: 1,000 unless default_max_consumers says more",
+			"%s; the stream has no limit of its own, so the server's limit applies: 1,000 unless default_max_consumers is higher",
 			counted(have, "consumer"))
 	}
 	do, whose := "start a gateway, which raises max_consumers of the stream to 1,000,000", ""
@@ -210,30 +213,30 @@ func (d *doctor) consumers(context.Context) []finding {
 	found := fmt.Sprintf("%s of %s%s, one for each position and each gateway", grouped(have), grouped(limit), whose)
 	switch full := share(have, limit); {
 	case full >= 100:
-		return bad(do, "%s: newcomers are refused", found)
-	case full > nearly:
+		return bad(do, "%s: new users are refused", found)
+	case full > nearlyFull:
 		return poor(do, "%s", found)
 	}
 	return good("%s", found)
 }
 
-// replicas says what the loss of a node would mean.
+// replicas checks the replicas of the stream, and what the loss of a node would mean.
 func (d *doctor) replicas(context.Context) []finding {
 	info := d.seen.Info
 	switch {
 	case info == nil:
 		return nil
 	case info.Cluster == nil || info.Cluster.Name == "":
-		return good("one server, which is no cluster: while it is away, nothing is published or replayed")
+		return good("one server, not a cluster: while it is down, nothing is published or replayed")
 	}
 	return replicasFinding(info.Config.Replicas, info.Cluster)
 }
 
 func replicasFinding(want int, cluster *jetstream.ClusterInfo) []finding {
 	var lagging []string
-	all, follow := 1, 1 // the leader
+	all, current := 1, 1 // the leader
 	for _, r := range cluster.Replicas {
-		if r.Pending { // it is being added, and has no vote yet
+		if r.Pending { // it is being added, and does not vote yet
 			lagging = append(lagging, r.Name+" is new")
 			continue
 		}
@@ -242,9 +245,9 @@ func replicasFinding(want int, cluster *jetstream.ClusterInfo) []finding {
 		case r.Offline:
 			lagging = append(lagging, r.Name+" is offline")
 		case !r.Current || r.Lag > 1000:
-			lagging = append(lagging, fmt.Sprintf("%s lags by %s, and was heard of %s ago", r.Name, grouped(r.Lag), r.Active.Round(100*time.Millisecond)))
+			lagging = append(lagging, fmt.Sprintf("%s lags by %s, last seen %s ago", r.Name, grouped(r.Lag), r.Active.Round(100*time.Millisecond)))
 		default:
-			follow++
+			current++
 		}
 	}
 	found := fmt.Sprintf("%s in cluster %s, led by %s", counted(want, "replica"), cluster.Name, cluster.Leader)
@@ -252,19 +255,19 @@ func replicasFinding(want int, cluster *jetstream.ClusterInfo) []finding {
 		found += "; " + strings.Join(lagging, ", ")
 	}
 	switch {
-	case 2*follow <= all:
+	case 2*current <= all:
 		return bad("start those nodes, or nothing can be published", "%s: no quorum", found)
 	case len(lagging) > 0:
-		return poor("start those nodes, or see why they lag: one more, and nothing can be published", "%s", found)
+		return poor("start those nodes, or see why they lag: if one more fails, nothing can be published", "%s", found)
 	case want == 1:
-		return poor("--replicas 3", "%s: while that is away, nothing is published or replayed", found)
+		return poor("use --replicas 3", "%s: while that node is down, nothing is published or replayed", found)
 	case want == 2:
-		return poor("--replicas 3", "%s: while one of them is away, nothing can be published", found)
+		return poor("use --replicas 3", "%s: while one of them is down, nothing can be published", found)
 	}
 	return good("%s", found)
 }
 
-// clock compares the server's with ours. Leases, the age of messages and their own time to live go by both.
+// clock compares the server's clock with ours. Leases, the age of messages and their TTL depend on both.
 func (d *doctor) clock(context.Context) []finding {
 	if d.seen.Info == nil {
 		return nil

@@ -82,7 +82,7 @@ func TestDoctorFindsTheStreamsFaults(t *testing.T) {
 		{"rollups", func(c *jetstream.StreamConfig) { c.AllowRollup = true }, nil, "stream", isBad, "allow_rollup_hdrs true → none"},
 		{"batches", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = true }, nil, "stream", isBad, "allow_atomic true → none"},
 		{"schedules", func(c *jetstream.StreamConfig) { c.AllowMsgSchedules = true }, nil, "stream", isBad, "NATS cannot switch them off (delete it with"},
-		{"cannot be purged", func(c *jetstream.StreamConfig) { c.DenyPurge = true }, nil, "stream", isPoor, "denies to delete or purge"},
+		{"cannot be purged", func(c *jetstream.StreamConfig) { c.DenyPurge = true }, nil, "stream", isPoor, "does not allow deleting or purging"},
 		{"lacks topics", func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:1] }, nil, "stream", isBad, "[notify.user.*] → [notify.user.*,notify.topic.*]"},
 		{"not as asked", func(*jetstream.StreamConfig) {}, []string{"--max-age", "2h"}, "stream", isPoor, "max_age 1h0m0s → 2h0m0s"},
 		{"would shrink", func(*jetstream.StreamConfig) {}, []string{"--max-age", "1m"}, "stream", isBad, "would delete what is over that"},
@@ -210,18 +210,18 @@ func TestDoctorFindsTheRespondersFaults(t *testing.T) {
 		verdict, text string
 	}{
 		"nobody":       {func(*testing.T) {}, isBad, "no responder on tidings.auth (start a responder"},
-		"admits all":   {answer(`{"success":true,"user_id":"root"}`), isBad, `admits anybody: a token just made up is "root"`},
+		"admits all":   {answer(`{"success":true,"user_id":"root"}`), isBad, `accepts any token: it takes a random one for user "root"`},
 		"rubbish":      {answer(`hello`), isBad, "is not understood"},
 		"silent":       {answer(``), isBad, "is not understood"},
-		"cannot say":   {answer(`{"success":false,"error":"unavailable","retry_after":2}`), isPoor, "cannot say whose a token is"},
-		"any language": {answer(`{"success":false,"error":"unknown"}`), isGood, "which is no NATS service, refuses a token that was made up, with unknown"},
+		"cannot say":   {answer(`{"success":false,"error":"unavailable","retry_after":2}`), isPoor, "cannot check tokens"},
+		"any language": {answer(`{"success":false,"error":"unknown"}`), isGood, "(not a NATS service) refuses a random token, with unknown"},
 		"a service": {func(t *testing.T) {
 			table, err := auth.LoadTable(filepath.Join("..", "..", "testdata", "users.json"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			respondWith(t, server.Connect(t), table)
-		}, isGood, "tidings-auth 1.0.0 refuses a token"},
+		}, isGood, "tidings-auth 1.0.0 refuses a random token"},
 		"late": {func(t *testing.T) {
 			respondWith(t, server.Connect(t), auth.AuthenticatorFunc(func(ctx context.Context, _ auth.Request) (auth.Identity, error) {
 				<-ctx.Done()

@@ -173,7 +173,7 @@ func TestLeastRightsSuffice(t *testing.T) {
 	askHTTP(t, g, key)
 	// The responder of this test takes any token.
 	out, err := server.command("gateway", "doctor", "--listen", g.listen)
-	if err == nil || strings.Count(out, "FAIL") != 1 || !strings.Contains(out, "admits anybody") || strings.Contains(out, "may not") {
+	if err == nil || strings.Count(out, "FAIL") != 1 || !strings.Contains(out, "accepts any token") || strings.Contains(out, "may not") {
 		t.Errorf("doctor: %v\n%s", err, out)
 	}
 	if code := g.terminate(longer); code != 0 {
