@@ -20,7 +20,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// admin is where operators look at a gateway, which need not serve yet.
+// admin returns the base URL of the admin listener. The gateway need not serve yet.
 func (g *gateway) admin() (url string) {
 	g.t.Helper()
 	at := regexp.MustCompile(`"admin":"(\S+?)"`)
@@ -39,7 +39,7 @@ func (g *gateway) admin() (url string) {
 	return url
 }
 
-// ready waits until a gateway says that it is, or names this reason why not.
+// ready waits until /readyz reports ready, or the reason unless.
 func ready(t *testing.T, admin, unless string) {
 	t.Helper()
 	want, status := unless+"\n", http.StatusServiceUnavailable
@@ -58,7 +58,8 @@ func ready(t *testing.T, admin, unless string) {
 	}
 }
 
-// A gateway is alive as long as it runs, and ready while it has NATS and the stream. What operators see, clients do not.
+// A gateway is alive as long as it runs, and ready while it has NATS and the stream. The listener for clients does not serve health, metrics
+// and profiles.
 func TestHealth(t *testing.T) {
 	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
@@ -96,8 +97,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A page whose own name was made to lead to the admin listener reads nothing there. Who asks by address, or by localhost, does; and over the
-// network monitoring may ask by a name, but not for profiles.
+// A web page cannot read the admin listener through a host name of its own (DNS rebinding). Requests by IP address or localhost are allowed,
+// and over the network also requests by other names, but not for profiles.
 func TestAdminIsAskedByAddress(t *testing.T) {
 	t.Parallel()
 	a, err := startAdmin("127.0.0.1:0", zerolog.Nop())

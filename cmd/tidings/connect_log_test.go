@@ -9,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// nats.go reports each message whose headers it cannot read, as often as it is read. A missing permission is logged.
+// nats.go reports each message whose headers it cannot parse, each time it is read. These are not logged, but a missing permission is.
 func TestUnreadableHeadersAreNotLoggedEachTime(t *testing.T) {
 	var out bytes.Buffer
 	opts := nats.GetDefaultOptions()

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// object is what is looked for in one of Kubernetes.
+// object holds the fields of a Kubernetes object that the tests check.
 type object struct {
 	Kind       string
 	Metadata   struct{ Name string }
@@ -63,7 +63,7 @@ type container struct {
 	}
 }
 
-// objects of the manifest, by kind.
+// objects returns the objects of the manifest, by kind.
 func objects(t *testing.T) map[string]object {
 	t.Helper()
 	all := map[string]object{}

@@ -19,8 +19,8 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// TestDockerfile builds as the Dockerfile says, and runs the result as it would run there: by a user without a name or a right, with
-// nothing around it but itself and the directory for its data.
+// TestDockerfile builds the command as the Dockerfile does, and runs it as in the image: as a user without a name or privileges, in a file
+// system that has nothing else but the directory for its data.
 func TestDockerfile(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("it builds the command anew")
@@ -103,7 +103,7 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// What was called in the wrong way is not started again, and what has crashed is.
+// systemd restarts a gateway that crashed, but not one that was started with wrong flags.
 func TestSystemdStartsAgainAfterACrash(t *testing.T) {
 	t.Parallel()
 	unit := deployFile(t, "tidings.service")

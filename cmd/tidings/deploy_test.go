@@ -76,7 +76,7 @@ func TestDeployNamesWhatThereIs(t *testing.T) {
 	}
 }
 
-// A user who was away for longer than the stream keeps is told of a gap, by design. That alone wakes nobody.
+// A user who was away for longer than the stream keeps messages gets a gap, by design. That alone must not raise an alert.
 func TestNoAlertForOneUserWhoWasAway(t *testing.T) {
 	t.Parallel()
 	var alerts struct {
@@ -104,7 +104,7 @@ func TestNoAlertForOneUserWhoWasAway(t *testing.T) {
 	}
 }
 
-// takesToEnd is how long a gateway with these flags may take to end, at most.
+// takesToEnd returns the maximum time that a gateway with these flags may take to stop.
 func takesToEnd(t *testing.T, args ...string) (took time.Duration) {
 	t.Helper()
 	flags := gatewayFlags(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// What a test cannot have a real machine be.
+// Findings for conditions that a test cannot create on a real machine.
 func TestDoctorsJudgement(t *testing.T) {
 	t.Parallel()
 	for version, verdict := range map[string]string{
@@ -75,7 +75,7 @@ func TestDoctorsJudgement(t *testing.T) {
 	}
 }
 
-// A real cluster, whole and without one of its nodes.
+// Doctor on a real cluster, complete and without one of its nodes.
 func TestDoctorOnACluster(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("an election takes seconds; set TIDINGS_LONG=1")

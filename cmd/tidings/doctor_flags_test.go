@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// Whatever a gateway may be told, doctor may, and refuses what a gateway refuses.
+// Doctor accepts all flags of a gateway, and rejects what a gateway rejects.
 func TestDoctorTakesAGatewaysFlags(t *testing.T) {
 	doctor, _, err := newRoot().Find([]string{"doctor"})
 	if err != nil {
@@ -44,7 +44,7 @@ func TestDoctorTakesAGatewaysFlags(t *testing.T) {
 	}
 }
 
-// MONITORING.md shows what doctor prints, as far as that is the same everywhere.
+// The sample output in MONITORING.md is what doctor prints, apart from what depends on the machine.
 func TestMonitoringShowsDoctor(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join("deploy", "MONITORING.md"))
 	if err != nil {

@@ -44,7 +44,7 @@ func examine(t *testing.T, args ...string) map[string][]finding {
 	return all
 }
 
-// finds is an error unless one of the findings has the verdict and this in what was found, or in what to do.
+// finds fails the test unless one of the findings has the verdict, and the text in what was found or in what to do.
 func finds(t *testing.T, all []finding, verdict, text string) {
 	t.Helper()
 	for _, f := range all {
@@ -241,7 +241,7 @@ func TestDoctorFindsTheRespondersFaults(t *testing.T) {
 	finds(t, responderFinding("x", auth.Identity{}, &auth.Refusal{Code: "unknown"}, 2*time.Second, 3*time.Second), isPoor, "took 2s of 3s")
 }
 
-// respondWith answers for tokens until the test ends, and returns once it does.
+// respondWith runs a responder until the test ends. It returns once the responder is ready.
 func respondWith(t *testing.T, nc *nats.Conn, a auth.Authenticator) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

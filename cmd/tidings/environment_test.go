@@ -9,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A variable that sets nothing is told of, without its value: one that is mistyped, but none that Kubernetes sets.
+// An unknown TIDINGS_ variable is logged, without its value, unless Kubernetes set it.
 func TestVariablesThatSetNothing(t *testing.T) {
 	var log bytes.Buffer
 	cmd, _, err := newRoot().Find([]string{"gateway"})

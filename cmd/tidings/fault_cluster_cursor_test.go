@@ -13,9 +13,9 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// With --cursor-replicas 1 a position is on one node. While that is down, its user stays connected and is told everything, but
-// cannot come again; users whose positions are elsewhere can. Of a node that never comes back the positions are lost, and the
-// notifications are not: once the cluster forgets the node, those users begin anew with what the stream holds.
+// With --cursor-replicas 1 a position is on one node. While that node is down, a connected user of it still receives everything, but cannot
+// reconnect; users whose positions are on other nodes can. If the node never returns, its positions are lost, but no notifications: once the
+// node is removed from the cluster, those users get all that the stream holds.
 func TestAPositionOnANodeThatIsDown(t *testing.T) {
 	t.Parallel()
 	r := newRegion(t)
@@ -58,7 +58,7 @@ func TestAPositionOnANodeThatIsDown(t *testing.T) {
 	}
 }
 
-// elsewhere connects a user whose position is on another node.
+// elsewhere connects a user whose position is not on the given node.
 func (r *region) elsewhere(than int) (c *verify.Client, user string) {
 	r.t.Helper()
 	for i := range 50 {
@@ -75,8 +75,7 @@ func (r *region) elsewhere(than int) (c *verify.Client, user string) {
 	return nil, ""
 }
 
-// refused cuts a client off and waits until it was sent away some times, and told each time to come again because something is not
-// available.
+// refused disconnects a client and waits until the gateway has rejected it several times, each time as unavailable with a time to retry.
 func (r *region) refused(c *verify.Client) {
 	r.t.Helper()
 	before := r.log.Stats()
@@ -92,8 +91,8 @@ func (r *region) refused(c *verify.Client) {
 	}
 }
 
-// A stream with one copy gets three while a gateway serves it, and the positions with it: that of a user who was there before is
-// still read when the node goes that had the only copy.
+// A stream and its positions are scaled from one replica to three while a gateway serves it. Positions from before are still readable when the
+// node that had the only copy goes down.
 func TestAStreamIsScaledWhileItIsServed(t *testing.T) {
 	t.Parallel()
 	r := newRegion(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// region is a town whose gateways are at a cluster.
+// region is a town whose gateways use a NATS cluster.
 type region struct {
 	*town
 	cluster  *streamstest.Cluster
@@ -40,7 +40,7 @@ func newRegion(t *testing.T) *region {
 	return r
 }
 
-// gateway adds one, with these flags beside those of them all.
+// gateway starts another gateway, with these flags in addition to the common ones.
 func (r *region) gateway(flags ...string) *gateway {
 	r.t.Helper()
 	g := runGateway(r.t, append([]string{"--nats", r.cluster.URLs(), "--commit-interval", "50ms", "--max-msgs-per-user", "-1"}, flags...)...)
@@ -48,7 +48,7 @@ func (r *region) gateway(flags ...string) *gateway {
 	return g
 }
 
-// goesOn waits until so many more publishes were acknowledged, and so many more messages have come to clients.
+// goesOn waits until that many more publications were acknowledged, and clients have received that many more messages.
 func (r *region) goesOn(more int) {
 	r.t.Helper()
 	began := r.log.Stats()
@@ -62,14 +62,14 @@ func (r *region) goesOn(more int) {
 	})
 }
 
-// settle waits until all nodes are there and have everything.
+// settle waits until all nodes run and are up to date.
 func (r *region) settle() {
 	r.t.Helper()
 	r.cluster.Settle()
 	r.cluster.SettleStream(streams.DefaultName)
 }
 
-// spare makes others lead whatever a node leads, so that nobody waits for an election when it goes.
+// spare moves all leaders away from a node, so that no election is needed when it stops.
 func (r *region) spare(node int) {
 	r.t.Helper()
 	for r.cluster.MetaLeader() == node {
@@ -84,7 +84,7 @@ func (r *region) spare(node int) {
 // takes some seconds.
 func takeDown(node *streamstest.Process) { streamstest.Either(node.Stop, node.Kill)() }
 
-// position is the durable that holds a user's.
+// position returns the durable consumer that holds a user's position.
 func (r *region) position(user string) (*jetstream.ConsumerInfo, error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), longer)
 	defer cancel()
@@ -95,7 +95,7 @@ func (r *region) position(user string) (*jetstream.ConsumerInfo, error) {
 	return consumer.CachedInfo(), nil
 }
 
-// homes waits until a user's position is on so many nodes, all of which have what the leader has, and returns them.
+// homes waits until a user's position has that many up-to-date replicas, and returns their nodes.
 func (r *region) homes(user string, copies int) (nodes []int) {
 	r.t.Helper()
 	streamstest.Eventually(r.t, longer, func() error {
@@ -125,7 +125,7 @@ func (r *region) homes(user string, copies int) (nodes []int) {
 	return nodes
 }
 
-// comesBack waits until the client, which is live, has lost that connection and is live again.
+// comesBack waits until a live client has lost its connection and is live again.
 func (r *region) comesBack(c *verify.Client) {
 	r.t.Helper()
 	before := r.log.Stats().Live

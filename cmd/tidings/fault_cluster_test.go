@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// clusterFaults come one after another over the same gateways. Each must be over when it returns.
+// clusterFaults are injected one after another with the same gateways. The cluster must have recovered when a fault function returns.
 var clusterFaults = []struct {
 	name  string
 	short bool // it is soon over

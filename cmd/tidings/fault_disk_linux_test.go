@@ -13,8 +13,8 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// A full disk below the embedded server ends nobody's connection, nor the gateway. Those who come again get what is stored, new users
-// are told to come later, and with room again publishing goes on: nothing that was acknowledged is lost.
+// A full disk of the embedded server closes no connection and does not stop the gateway. Clients that reconnect get what is stored, new users
+// are told to retry later, and publishing resumes once there is room: nothing that was acknowledged is lost.
 func TestEmbeddedServerOnAFullDisk(t *testing.T) {
 	streamstest.BesideOthers(t)
 	disk := streamstest.NewDisk(t, 64<<20)

@@ -19,7 +19,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// goodbye is how a connection ended.
+// goodbye describes how a connection was closed.
 type goodbye struct {
 	n      int // so many were made before it
 	at     time.Time
@@ -27,7 +27,7 @@ type goodbye struct {
 	err    error
 }
 
-// silent connects clients that say nothing, and returns how each was ended.
+// silent connects clients that send nothing, and returns how each connection was closed.
 func (g *gateway) silent(n int) <-chan goodbye {
 	g.t.Helper()
 	ended := make(chan goodbye, n)
@@ -58,8 +58,8 @@ func (g *gateway) silent(n int) <-chan goodbye {
 	return ended
 }
 
-// A gateway that ends fails its readiness, takes nobody any more, and closes connections one after another, in no order: those too
-// whose clients have not yet said who they are.
+// A gateway that shuts down fails its readiness, accepts no new connections, and closes the open ones at a pace and in random order,
+// unauthenticated ones too.
 func TestGatewayDrainsAtAPace(t *testing.T) {
 	streamstest.BesideOthers(t)
 	g := runGateway(t, "--dev", "--data", t.TempDir(), "--nats-port", "0", "--auth-within", "10m", "--drain", "10s")
@@ -103,7 +103,7 @@ func TestGatewayDrainsAtAPace(t *testing.T) {
 	}
 }
 
-// A client that does not answer its close frame, as one whose machine sleeps, is no reason to end with an error, however short --drain is.
+// A client that does not answer its close frame, such as one on a sleeping machine, does not make the gateway fail, however short --drain is.
 func TestGatewayEndsBesideAClientThatDoesNot(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []string{"1s", "100ms"} {
@@ -123,7 +123,7 @@ func TestGatewayEndsBesideAClientThatDoesNot(t *testing.T) {
 	}
 }
 
-// The second signal ends what the first would have taken longer for, in the same order: positions are committed.
+// The second signal shortens the drain, but keeps its order: positions are committed.
 func TestGatewayHurries(t *testing.T) {
 	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
@@ -150,7 +150,7 @@ func TestGatewayHurries(t *testing.T) {
 	w.passes()
 }
 
-// Nor does who hurries wait for a NATS that is away, however long --drain is.
+// After the second signal the gateway does not wait for NATS while that is down, however long --drain is.
 func TestGatewayHurriesWhileNATSIsAway(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("waits for 10 s; set TIDINGS_LONG=1")
@@ -164,7 +164,7 @@ func TestGatewayHurriesWhileNATSIsAway(t *testing.T) {
 	}
 }
 
-// The third signal is not waited for.
+// The third signal kills the gateway at once.
 func TestGatewayEndsAtOnce(t *testing.T) {
 	g, proxy, _, _ := leftUncommitted(t, 2, "--drain", "1h")
 	proxy.Stall() // now there is something to commit, and nobody who answers

@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// A user is connected to all gateways, and so are others. One gateway is killed, another stands still for a while.
+// Users are connected to all gateways. One gateway is killed, another one is paused for a while.
 func TestTwoAndThreeGatewaysOneUser(t *testing.T) {
 	streamstest.BesideOthers(t)
 	for _, n := range []int{2, 3} {
@@ -72,7 +72,7 @@ func TestTwoAndThreeGatewaysOneUser(t *testing.T) {
 	}
 }
 
-// told waits until the first client's other connections, at other gateways, were told what it has acknowledged by now, or later.
+// told waits until the user's other connections, at other gateways, were notified of what the first client has acknowledged, or more.
 func (w *town) told(clients []*verify.Client) {
 	w.t.Helper()
 	first := uint64(0)

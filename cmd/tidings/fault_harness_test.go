@@ -20,15 +20,14 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// The fault tests run `tidings gateway` in processes of their own, which they kill, pause and end while publishers publish and
-// clients come again, and let package verify say whether everything held. They are for Linux: they pause processes, and count
-// their files.
+// The fault tests run `tidings gateway` in separate processes, which they kill, pause and stop while publishers publish and clients reconnect.
+// Package verify checks the guarantees. The tests need Linux, since they pause processes and count their open files.
 
-// longer is how long a fault test waits for what must come, on the slowest machine.
+// longer is how long a fault test waits for something that must happen, on the slowest machine.
 const longer = 2 * time.Minute
 
-// town is what is around gateways: who answers for tokens (a token is its user's name, and grants the topic "all" but to the
-// quiet), who publishes, who listens, and the Log of it all.
+// town is the environment of gateways: a responder (a token is its user's name, and grants the topic "all" except to the quiet users),
+// publishers, clients, and the Log of all events.
 type town struct {
 	t   *testing.T
 	nc  *nats.Conn
@@ -62,7 +61,7 @@ func topicsOf(user string) []string {
 	return []string{"all"}
 }
 
-// during runs something until the test ends, or stop is called.
+// during calls run in a goroutine, until the test ends or stop is called.
 func (w *town) during(run func(ctx context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -77,7 +76,7 @@ func (w *town) during(run func(ctx context.Context) error) (stop func()) {
 	return stop
 }
 
-// client runs a client until the test ends, or stop is called.
+// client runs a client until the test ends or stop is called.
 func (w *town) client(cfg verify.ClientConfig) (c *verify.Client, stop func()) {
 	cfg.Token, cfg.Topics = streamstest.Canary+cfg.User, topicsOf(cfg.User)
 	c = verify.NewClient(w.log, cfg)
@@ -109,7 +108,7 @@ func (w *town) publisher() *verify.Publisher {
 	return p
 }
 
-// publish has somebody publish to the users in turn, and to the topic after each round, until quiet.
+// publish starts a publisher that publishes to the users in turn, and to the topic after each round, until quiet is called.
 func (w *town) publish(every time.Duration, users []string) {
 	w.t.Helper()
 	p := w.publisher()
@@ -119,7 +118,7 @@ func (w *town) publish(every time.Duration, users []string) {
 	}))
 }
 
-// quiet ends all publishers.
+// quiet stops all publishers.
 func (w *town) quiet() {
 	for _, stop := range w.publishers {
 		stop()
@@ -127,7 +126,7 @@ func (w *town) quiet() {
 	w.publishers = nil
 }
 
-// each publishes one to each user.
+// each publishes one notification to each user.
 func (w *town) each(users []string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), longer)
@@ -149,7 +148,7 @@ func (w *town) each(users []string) {
 	}
 }
 
-// live waits until the clients are.
+// live waits until the clients are live.
 func (w *town) live(clients ...*verify.Client) {
 	w.t.Helper()
 	streamstest.Eventually(w.t, longer, func() error {
@@ -170,13 +169,13 @@ func (w *town) flush(clients ...*verify.Client) {
 	}
 }
 
-// complete waits until nothing is missing.
+// complete waits until all clients have received everything.
 func (w *town) complete() {
 	w.t.Helper()
 	streamstest.Eventually(w.t, longer, w.log.Missing)
 }
 
-// passes ends the publishers, waits until nothing is missing, and checks everything.
+// passes stops the publishers, waits until all clients have received everything, and checks all guarantees.
 func (w *town) passes() {
 	w.t.Helper()
 	w.quiet()
@@ -187,7 +186,7 @@ func (w *town) passes() {
 	w.t.Log(w.log.Stats())
 }
 
-// many are n names.
+// many returns n names with the prefix.
 func many(prefix string, n int) (names []string) {
 	for i := range n {
 		names = append(names, fmt.Sprintf("%s%d", prefix, i+1))

@@ -47,8 +47,7 @@ func (w *town) everyKind(urls ...string) (users []string, all []*verify.Client) 
 	return users, all
 }
 
-// A gateway that is killed costs repeats, and nothing else, wherever it was: while clients connect, in the midst of replay, of live
-// delivery, of commits.
+// A killed gateway causes repeats and nothing else, whatever it was doing: while clients connect, during replay, live delivery or commits.
 func TestGatewayKilledAtRandomPoints(t *testing.T) {
 	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
@@ -104,7 +103,7 @@ func (w *town) comesToRest(before verify.Resources, gateways ...*gateway) {
 	})
 }
 
-// What the embedded server acknowledged is on disk: a kill of the process that it is in takes nothing of it.
+// What the embedded server acknowledged is on disk, so killing its process loses nothing.
 func TestEmbeddedServerKilledWhilePublishing(t *testing.T) {
 	streamstest.BesideOthers(t)
 	port := strconv.Itoa(streamstest.FreePort(t))

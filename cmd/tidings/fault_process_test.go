@@ -19,7 +19,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// gateway is a `tidings gateway` in a process of its own, which may end and start again at the same address.
+// gateway is a `tidings gateway` in a separate process, which may stop and be started again at the same address.
 type gateway struct {
 	t      *testing.T
 	listen string
@@ -76,7 +76,7 @@ func (g *gateway) start() {
 	g.serves()
 }
 
-// serves waits until it does.
+// serves waits until the gateway serves.
 func (g *gateway) serves() {
 	g.t.Helper()
 	streamstest.Eventually(g.t, longer, func() error {
@@ -130,7 +130,7 @@ func (g *gateway) kill() {
 	}
 }
 
-// ends waits until it has ended by itself, and returns the exit code.
+// ends waits until the process has exited by itself, and returns the exit code.
 func (g *gateway) ends() (code int) {
 	g.t.Helper()
 	select {
@@ -143,10 +143,10 @@ func (g *gateway) ends() (code int) {
 	return g.cmd.ProcessState.ExitCode()
 }
 
-// logged says whether the process has written this.
+// logged reports whether the process has written the text since it was started.
 func (g *gateway) logged(text string) bool { return g.said(text) > 0 }
 
-// said is how often the process has written this, since it was started.
+// said returns how often the process has written the text since it was started.
 func (g *gateway) said(text string) int {
 	g.t.Helper()
 	log, err := os.ReadFile(g.log)

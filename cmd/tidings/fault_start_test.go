@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// waits waits until the gateway, which must not end, says that it waits for this: twice, where tests may take long.
+// waits waits until the gateway logs that it waits for what: twice in long tests. The gateway must not exit.
 func (g *gateway) waits(what string) {
 	g.t.Helper()
 	streamstest.Eventually(g.t, longer, func() error {
@@ -31,7 +31,7 @@ func (g *gateway) waits(what string) {
 	})
 }
 
-// delivers has a client be sent something.
+// delivers checks that a client of the gateway receives a notification.
 func (w *town) delivers(g *gateway) {
 	w.t.Helper()
 	c, _ := w.client(verify.ClientConfig{User: "ann", URLs: []string{g.url()}})
@@ -40,7 +40,7 @@ func (w *town) delivers(g *gateway) {
 	w.passes()
 }
 
-// NATS comes up after the gateway, which has said what it waits for and serves in the same process.
+// NATS starts after the gateway, which logs what it waits for, and then serves without a restart.
 func TestGatewayStartsBeforeNATS(t *testing.T) {
 	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
@@ -67,7 +67,7 @@ func TestGatewayStartsBeforeNATS(t *testing.T) {
 	}
 }
 
-// A cluster without a leader takes connections, and answers nothing of JetStream.
+// A cluster without a leader accepts connections, but does not reply to JetStream requests.
 func TestGatewayStartsBeforeAClusterHasALeader(t *testing.T) {
 	streamstest.BesideOthers(t)
 	c := streamstest.RunCluster(t, 2)
@@ -83,7 +83,7 @@ func TestGatewayStartsBeforeAClusterHasALeader(t *testing.T) {
 	}
 }
 
-// While it waits it can be told to end, whatever it waits for.
+// A gateway that waits can be stopped, whatever it waits for.
 func TestGatewayTerminatedWhileItWaits(t *testing.T) {
 	streamstest.BesideOthers(t)
 	for name, run := range map[string]func(t *testing.T) (g *gateway){
@@ -136,7 +136,7 @@ func TestGatewayTerminatedWhileItWaits(t *testing.T) {
 	}
 }
 
-// What time does not cure ends it at once, and it says what to do.
+// Errors that waiting does not cure stop the gateway at once, and say what to do.
 func TestGatewayDoesNotWaitInVain(t *testing.T) {
 	streamstest.BesideOthers(t)
 	guarded := streamstest.Run(t, streamstest.WithConfig(`authorization { users: [

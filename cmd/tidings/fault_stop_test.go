@@ -22,7 +22,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// positions are what the stream holds of each user's own cursor.
+// positions returns the stored position of each user.
 func (w *town) positions() (map[string]uint64, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), longer/4) // a server that restarts answers some questions never
 	defer cancel()
@@ -93,8 +93,8 @@ func (w *town) uncommitted(users []string, clients []*verify.Client) {
 	w.complete()
 }
 
-// Who is connected to a gateway that is told to end is told when to come again, finds another, and misses nothing. What was
-// acknowledged is committed, though it was not due.
+// Clients of a gateway that shuts down are told when to reconnect, find another gateway, and miss nothing. Acknowledgements are committed
+// although they are not due yet.
 func TestGatewayTerminatedUnderLoad(t *testing.T) {
 	streamstest.BesideOthers(t)
 	const drain = 15 * time.Second
@@ -129,7 +129,8 @@ func TestGatewayTerminatedUnderLoad(t *testing.T) {
 	w.passes()
 }
 
-// Positions that cannot be committed in time are an error, since clients will see repeats. Without any, NATS is not missed.
+// Positions that cannot be committed in time are an error, since clients will see repeats. With nothing to commit, a shutdown without NATS
+// succeeds.
 func TestGatewayTerminatedWhileNATSIsAway(t *testing.T) {
 	streamstest.BesideOthers(t)
 	server := streamstest.RunProcess(t)
@@ -178,7 +179,7 @@ func leftUncommitted(t *testing.T, n int, args ...string) (g *gateway, proxy *st
 	return g, proxy, w, func() { w.committed(users, clients) }
 }
 
-// Nothing is committed before the Tail has seen the stream over the present connection. It does so for a gateway that ends, too.
+// Nothing is committed before the Tail has read the stream over the current connection. It does that during a shutdown too.
 func TestGatewayTerminatedAsNATSComesBack(t *testing.T) {
 	g, proxy, w, committed := leftUncommitted(t, 5)
 	proxy.Cut()
@@ -242,7 +243,7 @@ func TestGatewayWithManyDurablesStopsInTime(t *testing.T) {
 	w.passes()
 }
 
-// addCursors makes cursors such as this user has for others.
+// addCursors creates positions for users, as copies of one user's.
 func (w *town) addCursors(like string, users []string) {
 	w.t.Helper()
 	js, err := jetstream.New(w.nc)

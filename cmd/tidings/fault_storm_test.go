@@ -11,8 +11,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// Everybody comes back at once to a gateway that was killed, its NATS server with it, and then leaves: nothing is lost, and
-// nothing is left.
+// All clients reconnect at once to a gateway that was killed together with its NATS server, and then leave: nothing is lost or leaked.
 func TestFiveThousandClientsBackAtOnce(t *testing.T) {
 	streamstest.BesideOthers(t)
 	port := strconv.Itoa(streamstest.FreePort(t))

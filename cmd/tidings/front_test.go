@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// Who begins a request and does not end it, or a byte a second, is dropped after 5 s. Others are served meanwhile.
+// A client that sends half a request, or a byte a second, is disconnected after 5 s. Other clients are served meanwhile.
 func TestHalfARequest(t *testing.T) {
 	streamstest.BesideOthers(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

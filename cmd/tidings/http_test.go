@@ -14,8 +14,8 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// A publication that NATS keeps waiting for longer than the HTTP server gives a request to arrive is answered nevertheless: stored
-// where NATS goes on in time, and otherwise with the id to try again with.
+// A publish request gets a response even if NATS delays it for longer than the HTTP server's read timeout: stored, if NATS resumes in time,
+// and otherwise with the id for a retry.
 func TestAPublicationOverHTTPWaitsForNATS(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("half a minute")

@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// On a machine with IPv6 everything works over it, and what is printed can be typed.
+// Everything works over IPv6, and the printed commands can be pasted.
 func TestIPv6(t *testing.T) {
 	streamstest.BesideOthers(t)
 	l, err := net.Listen("tcp", "[::1]:0")

@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// The tests below run stories like those of TestScripts, in which the backend or the client is none of ours.
+// The tests below run scripts like those of TestScripts, with backends or clients that are not ours.
 
 func TestBackendInPHP(t *testing.T) {
 	t.Parallel()
@@ -104,7 +104,7 @@ func runStory(t *testing.T, name string, variables ...string) {
 	runScripts(t, testscript.Params{Files: []string{file}}, variables...)
 }
 
-// need skips a test where a program is missing.
+// need skips the test if a program is missing.
 func need(t *testing.T, program, debian string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
@@ -126,7 +126,7 @@ func needNode(t *testing.T, least int) (major int) {
 	return major
 }
 
-// missing skips a test, but not in CI.
+// missing skips the test, but fails it in CI.
 func missing(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// The flags reach the gateway, and it says once a minute in its log that it turns clients away.
+// The flags take effect, and the gateway logs once a minute that it rejects clients.
 func TestGatewayWithLimits(t *testing.T) {
 	t.Parallel()
 	g := runGateway(t, "--nats", streamstest.Run(t).URL(), "--max-connections-per-address", "1", "--trusted-proxy", "127.0.0.0/8")

@@ -20,7 +20,7 @@ type process struct {
 	done     chan struct{} // closed when it has ended
 }
 
-// processes are those of one script.
+// processes holds the processes of one script.
 type processes struct {
 	environment []string
 	running     map[string]*process // by name, also those that have ended unexpectedly
@@ -99,7 +99,7 @@ func cmdEnd(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// ended is the exit code of a process that has ended, or "killed".
+// ended returns the exit code of a process that has exited, or "killed".
 func (p *process) ended() string {
 	if code := p.cmd.ProcessState.ExitCode(); code >= 0 {
 		return fmt.Sprint(code)

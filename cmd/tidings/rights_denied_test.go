@@ -17,7 +17,7 @@ import (
 	"github.com/tidings-io/tidings/streams"
 )
 
-// What the configuration that we ship does not allow is denied.
+// The configuration that we ship denies everything that it does not list.
 func TestLeastRightsAreNoMore(t *testing.T) {
 	t.Parallel()
 	server := runGuarded(t)

@@ -50,7 +50,7 @@ func leastRights(t *testing.T) string {
 	return text
 }
 
-// as is a connection of a user, and how it is told what it may not do.
+// as returns a connection of a user, and a channel of its permission violations.
 func (g guarded) as(user string) (*nats.Conn, <-chan error) {
 	g.t.Helper()
 	denied := make(chan error, 100)
@@ -59,7 +59,7 @@ func (g guarded) as(user string) (*nats.Conn, <-chan error) {
 	return nc, denied
 }
 
-// flags are those with which a command is the user.
+// flags returns the flags with which a command connects as the user.
 func (g guarded) flags(user string) []string {
 	return []string{"--nats", g.URL(), "--nats-user", user, "--nats-password", user, "--nats-inbox", "_INBOX_" + user}
 }
@@ -74,7 +74,7 @@ func (g guarded) command(user string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// hear has a client of the gateway receive until the test ends, or it is sent away.
+// hear runs a client that receives notifications until the test ends or the gateway disconnects it.
 func hear(t *testing.T, url, user, device string) (got <-chan string, ended <-chan error) {
 	t.Helper()
 	messages, end := make(chan string, 100), make(chan error, 1)
@@ -102,7 +102,7 @@ func within[T any](t *testing.T, what string, from <-chan T) (got T) {
 	return got
 }
 
-// The whole system works on the configuration that we ship, and nobody asks for a right that it does not give.
+// The whole system works with the configuration that we ship, and needs no permission that it does not grant.
 func TestLeastRightsSuffice(t *testing.T) {
 	t.Parallel()
 	server := runGuarded(t)
@@ -226,7 +226,7 @@ func TestLeastRightsAreThoseThatDoctorTries(t *testing.T) {
 	t.Error("there is no gateway")
 }
 
-// askHTTP has the gateway publish, read and disconnect by its HTTP API.
+// askHTTP publishes, reads and disconnects with the HTTP API.
 func askHTTP(t *testing.T, g *gateway, key string) {
 	t.Helper()
 	for _, request := range []struct{ method, path, body string }{

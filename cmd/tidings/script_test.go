@@ -23,7 +23,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// secrets has seen what processes wrote.
+// secrets searches the output of processes for secrets.
 var secrets streamstest.Secrets
 
 // TestMain makes the test binary serve as `tidings`, and as a nats-server to fault tests.
@@ -43,7 +43,7 @@ func defaultSignals() {
 	}
 }
 
-// searched runs the tests and fails where a secret was written.
+// searched runs the tests and fails if a secret was written.
 type searched struct{ *testing.M }
 
 func (s searched) Run() int {

@@ -25,7 +25,7 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// canary is a token, key or password that nothing may write.
+// canary returns a token, key or password that must not appear in any output.
 func canary(s string) string { return streamstest.Canary + s }
 
 // toolSearched runs a command to its end, with a variable of the environment, and searches what it wrote.

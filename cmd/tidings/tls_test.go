@@ -70,7 +70,7 @@ func pointTo(t *testing.T, link, dir string) {
 	}
 }
 
-// A certificate that is renewed while NATS is waited for is shown, and SIGHUP heard: clients are answered by then.
+// While the gateway waits for NATS, it presents a renewed certificate and handles SIGHUP, since it responds to clients already.
 func TestCertificateIsReadAgainBeforeNATSIsThere(t *testing.T) {
 	streamstest.BesideOthers(t)
 	dir := t.TempDir()
@@ -92,7 +92,7 @@ func TestCertificateIsReadAgainBeforeNATSIsThere(t *testing.T) {
 	}
 }
 
-// A closed terminal ends what was started in it to try it out.
+// Closing the terminal stops a gateway with --dev.
 func TestDevEndsWithItsTerminal(t *testing.T) {
 	streamstest.BesideOthers(t)
 	g := runGateway(t, "--dev", "--data", t.TempDir(), "--nats-port", "0")
@@ -102,7 +102,7 @@ func TestDevEndsWithItsTerminal(t *testing.T) {
 	}
 }
 
-// shown is the name in the certificate that a client is shown.
+// shown returns the name in the certificate that clients get.
 func (g *gateway) shown(cfg *tls.Config) (name, protocol string, err error) {
 	cfg.InsecureSkipVerify = true
 	conn, err := tls.Dial("tcp", g.listen, cfg)
@@ -114,7 +114,7 @@ func (g *gateway) shown(cfg *tls.Config) (name, protocol string, err error) {
 	return state.PeerCertificates[0].Subject.CommonName, state.NegotiatedProtocol, nil
 }
 
-// shows waits until clients are shown the certificate with that name.
+// shows waits until clients get the certificate with that name.
 func (g *gateway) shows(want string) {
 	g.t.Helper()
 	streamstest.Eventually(g.t, longer, func() error {
@@ -126,7 +126,7 @@ func (g *gateway) shows(want string) {
 	})
 }
 
-// A certificate is changed without a restart, and those who are connected stay. What is no pair changes nothing.
+// A certificate is replaced without a restart, and connected clients stay. Files that are not a valid pair change nothing.
 func TestTLS(t *testing.T) {
 	streamstest.BesideOthers(t)
 	dir := t.TempDir()
@@ -226,7 +226,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// Keys are changed without a restart. A file without any changes nothing.
+// API keys are replaced without a restart. A file without keys changes nothing.
 func TestKeysAreReadAgain(t *testing.T) {
 	streamstest.BesideOthers(t)
 	file := filepath.Join(t.TempDir(), "keys")

@@ -55,7 +55,7 @@ func newCollector(t *testing.T) *collector {
 	return c
 }
 
-// spans are those that have come, by name, with the attributes of who sent them.
+// spans returns the received spans by name, with the attributes of their sender.
 func (c *collector) spans(t *testing.T) (spans map[string][]*traces.Span, from string) {
 	t.Helper()
 	c.mu.Lock()
@@ -158,7 +158,7 @@ func TestTracingByVariables(t *testing.T) {
 	}
 }
 
-// Headers for a collector are keys: the log says that they are not understood, and not what they are.
+// Headers for a collector contain keys: the log reports malformed ones without their values.
 func TestHeadersForACollectorStaySecret(t *testing.T) {
 	for _, headers := range []string{"secret", "k=%secret", "k(secret=v"} {
 		setTracing(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS="+headers)
