@@ -55,7 +55,7 @@ type Config struct {
 	// For metrics, of what is not the gateway's. Nil: there is no such metric.
 	CertificateExpires func() time.Time // when that ends which clients are shown
 	ReloadFailures     func() uint64    // how often files could not be read again
-	DiskFull           func() bool      // whether the embedded server refuses publishing because its disk is full
+	DiskFull           func() bool      // whether the embedded server refuses publishing: its disk is full, or its store has reached its limit
 
 	Version string
 	Logger  zerolog.Logger

@@ -169,7 +169,7 @@ func (m *metrics) watch(g *Gateway) {
 		}, func() float64 { return float64(failures()) })
 	}
 	if full := g.cfg.DiskFull; full != nil {
-		read("disk_full", "1 while publishing is refused because the disk of the embedded NATS server is full.", func() float64 { return oneIf(full()) })
+		read("disk_full", "1 while publishing is refused because the disk of the embedded NATS server is full, or its store has reached its limit (--max-store).", func() float64 { return oneIf(full()) })
 	}
 	if tail := g.cfg.Tail; tail != nil {
 		tail.ObserveColdReads(m.coldRead)

@@ -81,7 +81,7 @@ func refusal(err error) (what, todo string) {
 	case codeOverlap:
 		return "another stream has its subjects", "name that with --stream, or take the subjects from it"
 	case codeAccountFull, codeServerFull, codeNoStorage:
-		return "NATS has no room for more", "make room on its disk, or raise max_store of the server or max_disk of the account"
+		return "NATS has no room for more", "make room on its disk, or raise max_store of the server or max_disk of the account; for the embedded server raise --max-store"
 	case codeConsumerFailed:
 		if strings.HasPrefix(api.Description, "error creating store") { // the file system refused it
 			return "NATS cannot store the position of a new user", "make room on its disk; the log of the server says more"

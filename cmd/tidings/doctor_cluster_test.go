@@ -40,7 +40,7 @@ func TestDoctorsJudgement(t *testing.T) {
 	account := &jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {}, "R3": {}, "R5": {}, "R2": {}}}
 	for range 20 {
 		order := ""
-		for _, f := range jetstreamFinding(account)[1:] {
+		for _, f := range jetstreamFinding(account, "", 1<<20)[1:] {
 			order += f.Found[:2]
 		}
 		if order != "R1R2R3R5" {

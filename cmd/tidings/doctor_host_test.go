@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/embedded"
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
@@ -88,4 +90,29 @@ func TestDoctorFindsTheHostsFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	finds(t, examine(t, data...)["disk"], isPoor, "is not in use")
+}
+
+// TestDoctorNamesTheStoreLimit checks that doctor reports an embedded server that has reached --max-store, and that the
+// publisher's error names the same flag.
+func TestDoctorNamesTheStoreLimit(t *testing.T) {
+	t.Parallel()
+	dir, port := t.TempDir(), streamstest.FreePort(t)
+	server, err := embedded.Start(t.Context(), embedded.Config{Dir: dir, Port: port, MaxStore: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { streamstest.Eventually(t, longer, server.Stop) }()
+	nc := streamstest.Connect(t, server.ClientURL())
+	stream, err := streams.Open(t.Context(), nc, streams.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := streams.Notification{Kind: "k", Data: []byte(`"` + strings.Repeat("x", 200_000) + `"`)}
+	for err == nil {
+		_, err = stream.Publisher().User(t.Context(), "alice", big)
+	}
+	if !strings.Contains(err.Error(), "--max-store") {
+		t.Errorf("the error does not name the flag: %v", err)
+	}
+	finds(t, examine(t, "--data", dir, "--nats-port", fmt.Sprint(port))["jetstream"], isBad, "of 1.0 MiB, 1 stream, 0 consumers (raise --max-store")
 }

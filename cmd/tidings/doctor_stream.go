@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidings-io/tidings/streams"
+	"github.com/tidings-io/tidings/streams/embedded"
 )
 
 // nearlyFull is the usage, in percent, above which a check warns.
@@ -39,7 +40,11 @@ func (d *doctor) jetstream(ctx context.Context) []finding {
 		return bad("start nats-server with -js, enable JetStream for this account, or use --data for the embedded server", "%v", err)
 	}
 	d.account = account
-	return append(jetstreamFinding(account), d.strict(ctx)...)
+	raise := "raise the account's limits"
+	if d.nc.ConnectedServerName() == embedded.DefaultName {
+		raise = "raise --max-store, or make room on the disk if it is not set"
+	}
+	return append(jetstreamFinding(account, raise, d.nc.MaxPayload()), d.strict(ctx)...)
 }
 
 // strict warns about a server that accepts requests with unknown fields. On such a server a publisher can purge the stream, whatever its
@@ -58,14 +63,14 @@ func (d *doctor) strict(ctx context.Context) []finding {
 	return poor("set strict: true in its jetstream block", "JetStream is not strict: a publisher can purge the stream")
 }
 
-func jetstreamFinding(account *jetstream.AccountInfo) []finding {
+func jetstreamFinding(account *jetstream.AccountInfo, raise string, maxPayload int64) []finding {
 	all := []tier{{"", account.Tier}}
 	for _, name := range slices.Sorted(maps.Keys(account.Tiers)) {
 		all = append(all, tier{name + ": ", account.Tiers[name]})
 	}
 	var findings []finding
 	for _, t := range all {
-		findings = append(findings, t.finding()...)
+		findings = append(findings, t.finding(raise, maxPayload)...)
 	}
 	return findings
 }
@@ -76,7 +81,7 @@ type tier struct {
 	jetstream.Tier
 }
 
-func (t tier) finding() []finding {
+func (t tier) finding(raise string, maxPayload int64) []finding {
 	store := ""
 	if t.Limits.MaxStore > 0 {
 		store = " of " + sized(t.Limits.MaxStore)
@@ -86,11 +91,12 @@ func (t tier) finding() []finding {
 	if t.Limits.MaxConsumers > 0 {
 		found += ", at most " + grouped(t.Limits.MaxConsumers) + " on each stream" // see consumers
 	}
-	switch full := max(share(t.Store, t.Limits.MaxStore), share(t.ReservedStore, t.Limits.MaxStore)); {
-	case full >= 100:
-		return bad("raise the account's limits, or remove what is not needed: publishers are refused", "%s", found)
+	limit := t.Limits.MaxStore
+	switch full := max(share(t.Store, limit), share(t.ReservedStore, limit)); {
+	case full >= 100, limit > 0 && limit-int64(t.Store) < embedded.MinRoom(limit, maxPayload):
+		return bad(raise+", or remove what is not needed: publishers are refused", "%s", found)
 	case full > nearlyFull:
-		return poor("raise the account's limits before it is full", "%s", found)
+		return poor(raise+", before it is full", "%s", found)
 	}
 	return good("%s", found)
 }

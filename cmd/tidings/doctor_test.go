@@ -172,10 +172,14 @@ func TestDoctorFindsTheServersFaults(t *testing.T) {
 	}
 	finds(t, as("all")["jetstream"], isGood, "0 bytes on disk of 2.0 KiB, 1 stream of 1, 0 consumers, at most 1 on each stream")
 	finds(t, as("all")["consumers"], isGood, "0 of 1, the limit of the NATS account")
-	if _, err := js.Publish(t.Context(), "notify.user.alice", make([]byte, 1800)); err != nil {
+	if _, err := js.Publish(t.Context(), "notify.user.alice", make([]byte, 1600)); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, as("all")["jetstream"], isPoor, "raise the account's limits")
+	finds(t, as("all")["jetstream"], isPoor, "raise the account's limits, before it is full")
+	if _, err := js.Publish(t.Context(), "notify.user.alice", make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	finds(t, as("all")["jetstream"], isBad, "raise the account's limits, or remove what is not needed: publishers are refused")
 	some := as("some")
 	finds(t, some["rights"], isBad, "some may not publish to $JS.API.CONSUMER.RESET.NOTIFICATIONS.*")
 	finds(t, some["responder"], isBad, "may not publish to tidings.auth")
@@ -185,7 +189,7 @@ func TestDoctorFindsTheServersFaults(t *testing.T) {
 	finds(t, mute["rights"], isPoor, "publish to notify.user.*: the HTTP API cannot publish")
 	finds(t, examine(t, "--nats", guarded.URL(), "--nats-user", "all", "--nats-password", "wrong")["server"], isBad, "set --creds")
 	stream, err := js.Stream(t.Context(), streams.DefaultName)
-	if err != nil || stream.CachedInfo().State.LastSeq != 1 {
+	if err != nil || stream.CachedInfo().State.LastSeq != 2 {
 		t.Errorf("it stored something: %v, %v", stream.CachedInfo().State, err)
 	}
 }

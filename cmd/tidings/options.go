@@ -66,7 +66,7 @@ func (o *gatewayOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.natsHost, "nats-host", "127.0.0.1", "address of the embedded server")
 	flags.IntVar(&o.natsPort, "nats-port", 4222, "port of the embedded server; -1 any that is free; 0 none, with --dev alone, which answers for tokens itself")
 	flags.Var(&o.sync, "sync", `when the embedded server flushes to disk: "always", before each acknowledgement, or at an interval such as 1s`)
-	flags.Int64Var(&o.maxStore, "max-store", 0, "bytes that the embedded server may keep on disk (default: the free space, less a reserve)")
+	flags.Int64Var(&o.maxStore, "max-store", 0, "bytes of messages that the embedded server stores before it rejects publishing (default: the free space at the start, less a reserve)")
 	heading(flags, "Embedded NATS server")
 	o.nats.add(flags, "")
 

@@ -29,7 +29,7 @@ type Config struct {
 	// both cases, a crash or a SIGKILL of this process loses no acknowledged message.
 	SyncInterval time.Duration
 
-	MaxStore   int64 // bytes on disk for all streams; default: current store size plus free space, less a reserve
+	MaxStore   int64 // bytes of messages in all streams; default: current store size plus free space, less a reserve
 	MaxMemory  int64 // bytes for memory streams; default 64 MiB
 	MaxPayload int32 // bytes per message, including headers; default 1 MiB
 
@@ -45,11 +45,11 @@ type Config struct {
 const DefaultName = "tidings"
 
 // storeReserve is the number of bytes that the default MaxStore leaves free; it is 5% of the disk if that is more, and
-// at most half of the free space on a small disk. A full disk breaks a stream until the server restarts, while a stream
-// that reaches its limit only refuses publishes.
+// an eighth of a disk under 8 GiB, which is twice refuseBelow on a disk under 1 GiB. A full disk breaks a stream until
+// the server restarts, while a store that reaches its limit only refuses publishes.
 const storeReserve = 1 << 30
 
-func reserve(total uint64) uint64 { return max(storeReserve, total/20) }
+func reserve(total uint64) uint64 { return min(max(storeReserve, total/20), total/8) }
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Dir == "" {
@@ -113,7 +113,8 @@ func (c Config) startTimeout(held holding) time.Duration {
 const noLimit int64 = 1 << 62
 
 // maxStore returns the limit of bytes on disk for all streams. By default it is the size of the store plus the free
-// space, less the reserve, so that the limit stays the same as the store grows. 0 leaves the choice to the server.
+// space, less the reserve (at most half of the free space), so that the limit stays the same as the store grows. 0
+// leaves the choice to the server.
 func (c Config) maxStore(held holding, free, total uint64) int64 {
 	if c.MaxStore > 0 || total == 0 {
 		return c.MaxStore

@@ -22,8 +22,12 @@ const restartEvery = 10 * time.Second
 // refuseBelow returns the free space in bytes below which publishing is refused. It is allowed again at twice that.
 func refuseBelow(total uint64) uint64 { return min(64<<20, total/16) }
 
-// Full reports whether publishing is refused because the disk is full.
-func (s *Server) Full() bool { return s.full.Load() }
+// MinRoom returns the number of bytes below which the room of a store with the given limit counts as used up: a message
+// of the maximum size no longer fits. With a limit of less than eight such messages it is an eighth of the limit.
+func MinRoom(limit, maxPayload int64) int64 { return min(maxPayload, limit/8) }
+
+// Full reports whether publishing is refused because the disk is full or the store has reached its limit.
+func (s *Server) Full() bool { return s.full.Load() || s.atLimit.Load() }
 
 // errOutOfSpace is the error of broken if a stream stopped storing because the disk was full.
 var errOutOfSpace = errors.New("the disk is full")
@@ -39,8 +43,8 @@ func isOutOfSpace(text string) bool {
 }
 
 // checkDisk refuses publishing while the disk is full, and allows it again when there is free space. broken means that
-// a write found the disk full; then checkDisk restarts the server once there is space. Any error is fatal for the
-// server.
+// a write found the disk full; then checkDisk restarts the server once there is space. It also notes whether the store
+// has reached its limit. Any error is fatal for the server.
 func (s *Server) checkDisk(ctx context.Context, broken bool) error {
 	free, total, unknown := diskSpace(s.cfg.Dir)
 	minFree := refuseBelow(total)
@@ -60,18 +64,42 @@ func (s *Server) checkDisk(ctx context.Context, broken bool) error {
 	case s.full.Load() && !hasSpace:
 		return nil
 	}
-	want := s.cfg.maxStore(s.held(), free, total)
+	held := s.held()
+	want := s.cfg.maxStore(held, free, total)
 	if want == 0 {
 		want = -1 // the server has chosen its own limit
 	}
 	// Raise the limit if other programs freed space. If they use more, keep the limit until publishing is refused.
 	raise := free > 2*reserve(total) && want > s.storeLimit+int64(reserve(total))
-	if s.full.Swap(false) {
+	allowAgain := s.full.Swap(false)
+	if allowAgain {
 		s.log.Info().Uint64("free_bytes", free).Msg("disk has free space; publishing is allowed")
-	} else if s.storeLimit != noLimit && !raise {
-		return nil
 	}
-	return s.setStoreLimit(want)
+	if allowAgain || raise || s.storeLimit == noLimit {
+		if err := s.setStoreLimit(want); err != nil {
+			return err
+		}
+	}
+	s.checkLimit(held.bytes)
+	return nil
+}
+
+// checkLimit notes and logs whether a store of the given size has reached its limit, at which the server refuses
+// messages. The limit counts as reached until there is twice the minimum room again.
+func (s *Server) checkLimit(bytes int64) {
+	if s.storeLimit < 0 {
+		return // the server has chosen its own limit
+	}
+	room, minRoom := s.storeLimit-bytes, MinRoom(s.storeLimit, int64(s.cfg.MaxPayload))
+	switch was := s.atLimit.Load(); {
+	case !was && room < minRoom:
+		s.atLimit.Store(true)
+		s.log.Error().Int64("bytes", bytes).Int64("limit_bytes", s.storeLimit).
+			Msg("store limit reached; publishing is refused (raise --max-store, or make room on the disk if it is not set)")
+	case was && room >= 2*minRoom:
+		s.atLimit.Store(false)
+		s.log.Info().Int64("bytes", bytes).Int64("limit_bytes", s.storeLimit).Msg("store is below its limit; publishing is allowed")
+	}
 }
 
 // held returns the current size of the store in bytes; the number of durables is not set.

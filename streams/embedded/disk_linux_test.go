@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
@@ -77,10 +79,56 @@ func TestStartOnAFullDisk(t *testing.T) {
 
 var errRefused = &jetstream.APIError{ErrorCode: 10002} // JSAccountResourcesExceededErr
 
-// publisher publishes and records the acknowledged sequences.
+// TestStoreReachesItsLimit fills a small disk with messages only. The store's limit refuses them before the disk is full.
+// The log and Full must report that, until there is room in the store again.
+func TestStoreReachesItsLimit(t *testing.T) {
+	t.Parallel()
+	disk := streamstest.NewDisk(t, 24<<20)
+	hook := &logHook{}
+	s := start(t, Config{Dir: filepath.Join(disk.Dir, "store"), Logger: zerolog.New(hook)})
+	p := newPublisher(t, s)
+	p.size = 200_000
+	err := p.try()
+	for err == nil {
+		err = p.try()
+	}
+	if got := len(p.acked); !errors.Is(err, errRefused) || got < 100 {
+		t.Errorf("%d messages stored, then %v", got, err)
+	}
+	streamstest.Eventually(t, time.Minute, func() error {
+		if !s.Full() {
+			return errors.New("the server does not report that its store has reached the limit")
+		}
+		return nil
+	})
+	if log := hook.String(); strings.Count(log, "store limit reached") != 1 || !strings.Contains(log, "--max-store") || strings.Contains(log, "disk full") {
+		t.Errorf("log: %s", log)
+	}
+	p.checkStored()
+
+	stream, err := p.js.Stream(testContext(t), "S")
+	if err == nil {
+		err = stream.Purge(testContext(t))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	streamstest.Eventually(t, time.Minute, func() error {
+		if s.Full() {
+			return errors.New("the server reports a full store although it is empty")
+		}
+		return nil
+	})
+	if err := p.try(); err != nil {
+		t.Error(err)
+	}
+}
+
+// publisher publishes messages of the given size and records the acknowledged sequences.
 type publisher struct {
 	t     *testing.T
 	js    jetstream.JetStream
+	size  int
 	acked []uint64
 }
 
@@ -96,14 +144,14 @@ func newPublisher(t *testing.T, s *Server) *publisher {
 		t.Fatal(err)
 	}
 	makeStream(t, js)
-	return &publisher{t: t, js: js}
+	return &publisher{t: t, js: js, size: 10_000}
 }
 
 // try publishes once.
 func (p *publisher) try() error {
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Second)
 	defer cancel()
-	ack, err := p.js.Publish(ctx, "s.x", make([]byte, 10_000))
+	ack, err := p.js.Publish(ctx, "s.x", make([]byte, p.size))
 	if err == nil {
 		p.acked = append(p.acked, ack.Sequence)
 	} else if errors.Is(err, context.DeadlineExceeded) {

@@ -37,7 +37,8 @@ type Server struct {
 	srv     atomic.Pointer[server.Server] // replaced by restart
 	started chan struct{}                 // closed when the Start method of srv has returned, whether or not it succeeded
 	failed  chan error                    // holds the first fatal error
-	full    atomic.Bool                   // publishing is refused
+	full    atomic.Bool                   // publishing is refused because the disk is full
+	atLimit atomic.Bool                   // the store has reached storeLimit
 
 	watch     sync.WaitGroup
 	stopWatch context.CancelFunc

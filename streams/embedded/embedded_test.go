@@ -195,6 +195,8 @@ func TestDefaults(t *testing.T) {
 		{50 * gib, 50 * gib, 200 * gib, 90 * gib}, // the same if the store already uses half of it
 		{0, 10 * gib, 10 * gib, 9 * gib},          // 1 GiB stays free
 		{0, gib, 10 * gib, gib / 2},               // half of what is free
+		{0, 24 << 20, 24 << 20, 21 << 20},         // an eighth of a small disk stays free
+		{18 << 20, 6 << 20, 24 << 20, 21 << 20},   // the same after a restart
 		{2 * gib, 0, 10 * gib, 2 * gib},           // a full disk
 		{0, 0, 0, 0},                              // unknown: the server chooses
 	} {
