@@ -10,7 +10,7 @@ import (
 )
 
 // nats.go reports each message whose headers it cannot parse, each time it is read. These are not logged, but a missing permission is.
-func TestUnreadableHeadersAreNotLoggedEachTime(t *testing.T) {
+func TestUnreadableHeadersAreNotLogged(t *testing.T) {
 	var out bytes.Buffer
 	opts := nats.GetDefaultOptions()
 	for _, option := range natsOptions("test", zerolog.New(&out)) {

@@ -14,7 +14,7 @@ import (
 )
 
 // Findings for conditions that a test cannot create on a real machine.
-func TestDoctorsJudgement(t *testing.T) {
+func TestDoctorFindings(t *testing.T) {
 	t.Parallel()
 	for version, verdict := range map[string]string{
 		"2.13.9": isBad, "1.9.0": isBad, "2.14.0": isGood, "2.15.2": isGood, "3.0.0-RC.1": isGood, "2.14.0-RC.1": isGood,

@@ -109,7 +109,7 @@ func TestGatewaysOnAClusterThatFails(t *testing.T) {
 				for i, g := range r.gateways {
 					before.Files[g.pid()] = before.Files[first[i]]
 				}
-				r.comesToRest(before, r.gateways...)
+				r.waitForResources(before, r.gateways...)
 			}
 		})
 	}

@@ -104,7 +104,7 @@ func TestGatewayDrainsAtAPace(t *testing.T) {
 }
 
 // A client that does not answer its close frame, such as one on a sleeping machine, does not make the gateway fail, however short --drain is.
-func TestGatewayEndsBesideAClientThatDoesNot(t *testing.T) {
+func TestDrainWithASilentClient(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []string{"1s", "100ms"} {
 		t.Run(drain, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestGatewayHurries(t *testing.T) {
 }
 
 // After the second signal the gateway does not wait for NATS while that is down, however long --drain is.
-func TestGatewayHurriesWhileNATSIsAway(t *testing.T) {
+func TestSecondSignalWhileNATSIsDown(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("waits for 10 s; set TIDINGS_LONG=1")
 	}

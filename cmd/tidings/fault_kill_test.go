@@ -82,11 +82,11 @@ func TestGatewayKilledAtRandomPoints(t *testing.T) {
 		return
 	}
 	before.Files[g.pid()] = before.Files[oldPID]
-	w.comesToRest(before, g)
+	w.waitForResources(before, g)
 }
 
-// comesToRest waits until gateways hold no more than before anybody came. A consumer of one that was killed goes after 30 s.
-func (w *town) comesToRest(before verify.Resources, gateways ...*gateway) {
+// waitForResources waits until gateways use no more resources than before the first client connected. A consumer of one that was killed goes after 30 s.
+func (w *town) waitForResources(before verify.Resources, gateways ...*gateway) {
 	w.t.Helper()
 	var pids []int
 	for _, g := range gateways {

@@ -63,7 +63,7 @@ func TestGatewayStartsBeforeNATS(t *testing.T) {
 	g.serves()
 	newTown(t, server.URL()).delivers(g)
 	if g.pid() != pid {
-		t.Error("it ended meanwhile")
+		t.Error("the gateway exited while it waited")
 	}
 }
 
@@ -79,7 +79,7 @@ func TestGatewayStartsBeforeAClusterHasALeader(t *testing.T) {
 	g.serves()
 	newTown(t, c.Node(0).URL()).delivers(g)
 	if g.pid() != pid {
-		t.Error("it ended meanwhile")
+		t.Error("the gateway exited while it waited")
 	}
 }
 

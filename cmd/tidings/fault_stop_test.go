@@ -65,8 +65,8 @@ func (w *town) committed(users []string, clients []*verify.Client) {
 	})
 }
 
-// hasMoved waits until the gateway knows of so many commits: the stream has them before it is told.
-func (g *gateway) hasMoved(n int) {
+// waitForCommits waits until the gateway has received the replies to n commits. The stream stores them earlier.
+func (g *gateway) waitForCommits(n int) {
 	g.t.Helper()
 	streamstest.Eventually(g.t, longer, func() error {
 		_, text, err := get(g.admin() + "/metrics")
@@ -123,7 +123,7 @@ func TestGatewayTerminatedUnderLoad(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	leave()
-	w.toldToComeAgain(before, len(quiet), drain)
+	w.toldToReconnect(before, len(quiet), drain)
 	w.committed(quiet, onQuiet)
 	w.live(onBusy...)
 	w.passes()
@@ -151,7 +151,7 @@ func TestGatewayTerminatedWhileNATSIsAway(t *testing.T) {
 	g.start()
 	w.live(clients...)
 	w.committed(users, clients)
-	g.hasMoved(len(users)) // what it was not told it would ask for again
+	g.waitForCommits(len(users)) // without the reply it would send the commit again
 	leave()
 	proxy.Stall()
 	if code := g.terminate(longer); code != 0 {
@@ -191,9 +191,9 @@ func TestGatewayTerminatedAsNATSComesBack(t *testing.T) {
 	w.passes()
 }
 
-// toldToComeAgain checks how connections ended since before: with a close frame, and those that the gateway ended because it went,
-// at least so many, after they were told when to come again, each at a time of its own.
-func (w *town) toldToComeAgain(before verify.Stats, least int, within time.Duration) {
+// toldToReconnect checks how connections ended since before: with a close frame, and those that the gateway ended because it went,
+// at least so many, after they were told when to reconnect, each at a time of its own.
+func (w *town) toldToReconnect(before verify.Stats, least int, within time.Duration) {
 	w.t.Helper()
 	stats := w.log.Stats()
 	goaways, times := 0, map[int64]bool{}
@@ -210,10 +210,10 @@ func (w *town) toldToComeAgain(before verify.Stats, least int, within time.Durat
 	// Goodbyes are given a second: one or two may be too late, where the gateway does not get the processor for so long.
 	silent := stats.Closes[websocket.CloseAbnormalClosure] - before.Closes[websocket.CloseAbnormalClosure]
 	if silent > goaways/20 || goaways < least || stats.Closes[wire.CloseDraining] < goaways-silent {
-		w.t.Errorf("%d connections were told to come again, want %d or more, and %d ended without a close frame: %s", goaways, least, silent, stats)
+		w.t.Errorf("%d connections were told to reconnect, want %d or more, and %d ended without a close frame: %s", goaways, least, silent, stats)
 	}
 	if len(times) < goaways/2 {
-		w.t.Errorf("%d clients were told %d different times: they come all at once", goaways, len(times))
+		w.t.Errorf("%d clients were told %d different times: they reconnect all at once", goaways, len(times))
 	}
 }
 

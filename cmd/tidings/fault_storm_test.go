@@ -41,5 +41,5 @@ func TestFiveThousandClientsBackAtOnce(t *testing.T) {
 		stop()
 	}
 	before.Files[g.pid()] = before.Files[old]
-	w.comesToRest(before, g)
+	w.waitForResources(before, g)
 }

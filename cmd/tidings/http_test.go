@@ -16,7 +16,7 @@ import (
 
 // A publish request gets a response even if NATS delays it for longer than the HTTP server's read timeout: stored, if NATS resumes in time,
 // and otherwise with the id for a retry.
-func TestAPublicationOverHTTPWaitsForNATS(t *testing.T) {
+func TestPublishOverHTTPWaitsForNATS(t *testing.T) {
 	if !streamstest.Long() {
 		t.Skip("half a minute")
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestStopWhileInputIsAwaited stops commands that wait for standard input, as Ctrl-C does.
-func TestStopWhileInputIsAwaited(t *testing.T) {
+// TestStopWhileWaitingForInput stops commands that wait for standard input, as Ctrl-C does.
+func TestStopWhileWaitingForInput(t *testing.T) {
 	for _, args := range []string{"publish alice -", "listen --token -"} {
 		typed, typing := io.Pipe() // nothing is typed
 		defer typing.Close()

@@ -14,8 +14,8 @@ import (
 	"github.com/tidings-io/tidings/streams/streamstest"
 )
 
-// TestListenSaysWhatIsWrongWithTLS, and does not retry: neither the scheme nor an unknown authority changes by itself.
-func TestListenSaysWhatIsWrongWithTLS(t *testing.T) {
+// TestListenExplainsTLSErrors, and does not retry: neither the scheme nor an unknown authority changes by itself.
+func TestListenExplainsTLSErrors(t *testing.T) {
 	streamstest.BesideOthers(t)
 	dir := t.TempDir()
 	makeCertificate(t, dir, "one", time.Hour)

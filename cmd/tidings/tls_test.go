@@ -193,7 +193,7 @@ func TestTLS(t *testing.T) {
 	pointTo(t, current, "mixed")
 	streamstest.Eventually(t, longer, func() error {
 		if !g.logged("certificate not reloaded; the previous contents stay in use") {
-			return fmt.Errorf("it does not complain")
+			return fmt.Errorf("it does not log the error")
 		}
 		return nil
 	})
@@ -266,7 +266,7 @@ func TestKeysAreReadAgain(t *testing.T) {
 	g.signal(syscall.SIGHUP)
 	streamstest.Eventually(t, longer, func() error {
 		if !g.logged("API keys not reloaded; the previous contents stay in use") {
-			return fmt.Errorf("it does not complain")
+			return fmt.Errorf("it does not log the error")
 		}
 		return nil
 	})
