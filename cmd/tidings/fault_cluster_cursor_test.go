@@ -41,7 +41,7 @@ func TestAPositionOnANodeThatIsDown(t *testing.T) {
 	r.live(ann)
 	r.holdsPositions(users, []*verify.Client{ann, ben})
 
-	// The second time for good.
+	// The second time the node does not return.
 	r.spare(home)
 	takeDown(node)
 	r.refused(ann)

@@ -29,7 +29,7 @@ func newRegion(t *testing.T) *region {
 	t.Helper()
 	c := streamstest.RunCluster(t, 3)
 	r := &region{town: newTown(t, c.URLs()), cluster: c, js: c.JetStream(t)}
-	for _, node := range c.Nodes() { // each must have heard of the responder, or a gateway there sends its first clients away
+	for _, node := range c.Nodes() { // each must know the responder's subscription, or a gateway there rejects its first clients
 		nc := streamstest.Connect(t, node.URL(), nats.IgnoreDiscoveredServers())
 		streamstest.Eventually(t, longer, func() error {
 			_, err := nc.Request(auth.DefaultSubject, []byte("anybody"), longer)

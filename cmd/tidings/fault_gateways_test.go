@@ -27,7 +27,7 @@ func TestTwoAndThreeGatewaysOneUser(t *testing.T) {
 				g := runGateway(t, "--nats", server.URL(), "--commit-interval", "50ms", "--max-msgs-per-user", "-1")
 				gateways, urls = append(gateways, g), append(urls, g.url())
 			}
-			// Of her connections only the first acknowledges.
+			// Only the user's first connection acknowledges.
 			var anns []*verify.Client
 			for i, url := range urls {
 				cfg := verify.ClientConfig{User: "ann", Name: fmt.Sprint("ann at ", i+1), URLs: []string{url}, Ack: verify.AckNever}
@@ -62,7 +62,7 @@ func TestTwoAndThreeGatewaysOneUser(t *testing.T) {
 			w.live(there...)
 			w.quiet()
 			w.complete()
-			// Two who commit at the same instant may leave the lower position. One alone leaves its own.
+			// Two gateways that commit at the same instant may leave the lower position. A single one leaves its own.
 			w.each([]string{"ann"})
 			w.complete()
 			w.told(anns)

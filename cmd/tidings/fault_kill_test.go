@@ -120,7 +120,7 @@ func TestEmbeddedServerKilledWhilePublishing(t *testing.T) {
 	}
 	w.live(clients...)
 	w.quiet()
-	// Beside those who were there: one who comes now is told everything from the beginning.
+	// A client that connects only now receives everything from the beginning.
 	late, _ := w.client(verify.ClientConfig{User: "keeps", Device: "late", Forget: true, Ack: verify.AckNever, URLs: []string{g.url()}})
 	w.live(late)
 	w.passes()

@@ -102,7 +102,7 @@ func TestGatewayTerminatedUnderLoad(t *testing.T) {
 	flags := []string{"--nats", server.URL(), "--drain", drain.String(), "--commit-interval", "1h", "--ping", "10m"}
 	first, second := runGateway(t, flags...), runGateway(t, flags...)
 	w := newTown(t, server.URL())
-	// The busy go over to the second gateway. The quiet have acknowledged before, and do not come back.
+	// The busy clients move to the second gateway. The quiet ones have acknowledged before, and do not reconnect.
 	busy, quiet := many("busy", streamstest.Either(30, 300)), many("quiet", streamstest.Either(20, 200))
 	onBusy, _ := w.clients(busy, verify.ClientConfig{URLs: []string{first.url(), second.url()}, Ack: verify.AckSometimes})
 	onQuiet, leave := w.clients(quiet, verify.ClientConfig{URLs: []string{first.url()}})

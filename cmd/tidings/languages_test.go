@@ -35,7 +35,7 @@ func TestBackendInNode(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	install := exec.CommandContext(ctx, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts",
-		"--fetch-retry-mintimeout=1000", "--fetch-retry-factor=2") // who is offline need not wait long to be told
+		"--fetch-retry-mintimeout=1000", "--fetch-retry-factor=2") // fail soon if there is no network
 	install.Dir = backend
 	if out, err := install.CombinedOutput(); err != nil {
 		missing(t, "npm ci cannot fetch the libraries of NATS: %v\n%s", err, out)

@@ -78,7 +78,7 @@ func TestLeastRightsAreNoMore(t *testing.T) {
 		}
 	}
 
-	// Nor can a publisher have the stream do it, which publishes acknowledgements wherever it is told to.
+	// A publisher cannot make the stream do it either: the stream sends its acknowledgement to any reply subject that the message names.
 	backend, _ := server.as("publisher")
 	publisher, err := streams.NewPublisher(backend, streams.Config{})
 	if err != nil {

@@ -224,7 +224,7 @@ func secretsOfOperators(t *testing.T, dir, users string) {
 		}
 		toolSearched(t, "", "responder", "--users", broken, "--nats", locked.URL())
 	}
-	// The right one, and the server goes away and comes again.
+	// The right password, and a server that goes down and returns.
 	g := runGateway(t, "--nats", with("gateway:"+canary("password")), "--log-level", "trace")
 	toolSearched(t, "", "publish", "alice", "1", "--nats", with("gateway:"+canary("password")))
 	locked.Kill()
