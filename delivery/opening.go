@@ -52,14 +52,12 @@ func (o *opening) hold(f wire.Frame) bool {
 	return true
 }
 
-// end handles the acknowledgements that came early. The writer must run by then.
+// end handles the acknowledgements that came early. The writer must run by then. They count even if the client has left meanwhile.
 func (o *opening) end(ctx context.Context, s *session) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	defer close(o.over)
 	for _, seq := range o.acks {
-		if s.acknowledge(ctx, seq) != nil { // the session is over
-			return
-		}
+		_ = s.acknowledge(ctx, seq) // an error says that there is nobody to send bad_ack to
 	}
 }

@@ -230,3 +230,34 @@ func TestAPongBeforeReadyConfirmsNoGap(t *testing.T) {
 		return nil
 	})
 }
+
+// A client may leave before the acknowledgements that it sent early are handled. They count all the same.
+func TestEarlyAcknowledgementsOfAClientThatLeaves(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL())
+	release, first, _ := heldAnswers(t, n)
+	last := n.to(t, "first", "1")
+	n.reads(t, last)
+	stream, err := streams.Open(t.Context(), n.nc, streams.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := stream.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.dial(t)
+	p.send(wire.Auth{Token: "first", User: "first", Epoch: state.Epoch, After: ptr(last)})
+	<-first
+	expect[wire.Hello](p)
+	p.onceRead(func() {
+		for range 31 { // each of them is answered
+			p.send(wire.Ack{Seq: last + 1})
+		}
+		p.send(wire.Ack{Seq: last})
+		close(release)
+	})
+	expect[wire.Ready](p)
+	_ = p.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(patience))
+	n.committed(t, streams.CursorID{User: "first"}, last, 0)
+}

@@ -66,14 +66,17 @@ func (c *socket) serve(ctx context.Context, s *session, done func()) {
 	c.expect(ctx, 0) // opening has a time limit of its own
 	opening := &opening{over: make(chan struct{})}
 	written := make(chan struct{}) // closed when nothing is written any more
+	opened := make(chan struct{})  // closed when early acknowledgements are handled, or the client was refused
 	go func() {
 		defer done()
 		err := c.readLoop(ctx, s, opening)
 		s.cancel(err)
+		<-opened
 		<-written
 		over(err)
 	}()
-	go func() { // not this one: its stack is large by now, and what the server keeps of the request goes with it
+	go func() { // not this goroutine: its stack is large by now, and what the server keeps of the request goes with it
+		defer close(opened)
 		if err := s.open(ctx, first); err != nil {
 			s.cancel(writeError(ctx, err))
 			close(written)
