@@ -2,6 +2,7 @@ package streamstest
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +24,7 @@ func DialRaw(url string) (*Raw, error) {
 		return nil, err
 	}
 	r := &Raw{conn: conn, in: bufio.NewReader(conn)}
-	_, err = io.WriteString(conn, "CONNECT {\"verbose\":false,\"headers\":true}\r\n")
+	_, err = io.WriteString(conn, "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n")
 	if err == nil {
 		err = r.Flush()
 	}
@@ -54,15 +55,16 @@ func (r *Raw) Flush() error {
 	if _, err := io.WriteString(r.conn, "PING\r\n"); err != nil {
 		return err
 	}
+	var rejected error
 	for {
 		line, err := r.in.ReadString('\n')
 		switch {
 		case err != nil:
-			return err
+			return cmp.Or(rejected, err) // the server closes the connection after some errors
 		case strings.HasPrefix(line, "PONG"):
-			return nil
-		case strings.HasPrefix(line, "-ERR"):
-			return fmt.Errorf("the server answered %s", strings.TrimSpace(line))
+			return rejected
+		case strings.HasPrefix(line, "-ERR"): // which may come before what is stored all the same
+			rejected = fmt.Errorf("the server answered %s", strings.TrimSpace(line))
 		}
 	}
 }
