@@ -84,7 +84,7 @@ func TestRandomHeaderBlocks(t *testing.T) {
 	}
 	defer raw.Close()
 	var published []string
-	for range streamstest.Either(400, 20_000) {
+	for range streamstest.Either(400, 5_000) {
 		published = append(published, randomBlock(random))
 		if err := raw.Publish(alice, published[len(published)-1], ""); err != nil {
 			t.Fatal(err)

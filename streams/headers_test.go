@@ -126,7 +126,7 @@ func (r *readers) caughtUp() {
 // read returns the messages of the subject behind a seq, as frames, from each reader.
 func (r *readers) read(subject string, after uint64) (tail, single, scan, list []string) {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.Context(), readersWithin)
+	ctx, cancel := context.WithTimeout(r.Context(), 6*readersWithin) // the list makes two requests for each message
 	defer cancel()
 	return r.follow(ctx, r.warm, subject, after), r.follow(ctx, r.cold, subject, after), r.scan(ctx, subject, after), r.list(ctx, subject, after)
 }
