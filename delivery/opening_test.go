@@ -167,13 +167,9 @@ func (p *peer) onceRead(do func()) {
 	}
 }
 
-// What a client sends before ready is handled after it, however much that is.
-func TestFramesBeforeReadyAreHandledAfterIt(t *testing.T) {
-	t.Parallel()
-	n := newNode(t, streamstest.Run(t).URL())
-	release, first, _ := heldAnswers(t, n)
-	n.to(t, "first", "1")
-	last := n.to(t, "first", "2")
+// resume returns the auth frame of a client that was connected before and has everything up to a sequence.
+func (n *node) resume(t *testing.T, user string, after uint64) wire.Auth {
+	t.Helper()
 	stream, err := streams.Open(t.Context(), n.nc, streams.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -182,8 +178,18 @@ func TestFramesBeforeReadyAreHandledAfterIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return wire.Auth{Token: user, User: user, Epoch: state.Epoch, After: &after}
+}
+
+// What a client sends before ready is handled after it, however much that is.
+func TestFramesBeforeReadyAreHandledAfterIt(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, streamstest.Run(t).URL())
+	release, first, _ := heldAnswers(t, n)
+	n.to(t, "first", "1")
+	last := n.to(t, "first", "2")
 	p := n.dial(t)
-	p.send(wire.Auth{Token: "first", User: "first", Epoch: state.Epoch, After: ptr(last)})
+	p.send(n.resume(t, "first", last))
 	<-first
 	p.send(wire.Pong{})
 	p.raw(`{"type":"unheard-of"}`)
@@ -238,16 +244,8 @@ func TestEarlyAcknowledgementsOfAClientThatLeaves(t *testing.T) {
 	release, first, _ := heldAnswers(t, n)
 	last := n.to(t, "first", "1")
 	n.reads(t, last)
-	stream, err := streams.Open(t.Context(), n.nc, streams.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	state, err := stream.State(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := n.dial(t)
-	p.send(wire.Auth{Token: "first", User: "first", Epoch: state.Epoch, After: ptr(last)})
+	p.send(n.resume(t, "first", last))
 	<-first
 	expect[wire.Hello](p)
 	p.onceRead(func() {
