@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidings-io/tidings/streams"
 	"github.com/tidings-io/tidings/streams/embedded"
@@ -101,7 +102,7 @@ func TestDoctorNamesTheStoreLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { streamstest.Eventually(t, longer, server.Stop) }()
+	defer func() { streamstest.Eventually(t, time.Minute, server.Stop) }()
 	nc := streamstest.Connect(t, server.ClientURL())
 	stream, err := streams.Open(t.Context(), nc, streams.Config{})
 	if err != nil {
