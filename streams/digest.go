@@ -75,18 +75,12 @@ func (p *Publisher) headerAt(ctx context.Context, seq uint64) (nats.Header, erro
 	if err != nil {
 		return nil, err
 	}
-	var reply struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Header []byte `json:"hdrs"`
-		} `json:"message"`
-	}
+	var reply getReply
 	if err := json.Unmarshal(answer.Data, &reply); err != nil {
 		return nil, err
 	}
 	if reply.Error != nil && has(reply.Error, codeNoCluster, codeStreamOffline) { // others, such as an account without JetStream, do not pass
 		return nil, reply.Error
 	}
-	header, _ := nats.DecodeHeadersMsg(reply.Message.Header) // a header that cannot be parsed counts as none
-	return header, nil
+	return reply.header(), nil
 }

@@ -10,6 +10,24 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// getReply is the answer to $JS.API.STREAM.MSG.GET.
+type getReply struct {
+	Error   *jetstream.APIError `json:"error"`
+	Message struct {
+		Subject string    `json:"subject"`
+		Seq     uint64    `json:"seq"`
+		Header  []byte    `json:"hdrs"`
+		Data    []byte    `json:"data"`
+		Time    time.Time `json:"time"`
+	} `json:"message"`
+}
+
+// header returns the publisher's header. A block that nats.go cannot parse counts as none.
+func (r *getReply) header() nats.Header {
+	header, _ := nats.DecodeHeadersMsg(r.Message.Header)
+	return header
+}
+
 // firstSince asks the stream's leader for the first message that was stored at the time or later.
 func (s *Stream) firstSince(ctx context.Context, when time.Time) (seq uint64, found bool, err error) {
 	m, found, err := s.leaderGet(ctx, map[string]any{"start_time": when.UTC(), "next_by_subj": ">"})
@@ -32,24 +50,14 @@ func (s *Stream) leaderGet(ctx context.Context, what map[string]any) (m Message,
 	if err != nil {
 		return Message{}, false, fmt.Errorf("get message: %w", explain(err))
 	}
-	var reply struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Subject string    `json:"subject"`
-			Seq     uint64    `json:"seq"`
-			Header  []byte    `json:"hdrs"`
-			Data    []byte    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-	}
+	var reply getReply
 	if err := json.Unmarshal(msg.Data, &reply); err != nil {
 		return Message{}, false, fmt.Errorf("get message: %w", err)
 	}
 	switch {
 	case reply.Error == nil:
 		got := reply.Message
-		header, _ := nats.DecodeHeadersMsg(got.Header) // one that is no header is as good as none
-		return newMessage(got.Seq, got.Subject, got.Time, header, got.Data), true, nil
+		return newMessage(got.Seq, got.Subject, got.Time, reply.header(), got.Data), true, nil
 	case reply.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		if _, err := s.info(ctx); err != nil {
 			return Message{}, false, fmt.Errorf("get message: %w", explain(err))
